@@ -29,6 +29,7 @@ demo-node:
 check:
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory checks
+	@$(BIN)/pytest -q tests/test_tidy.py
 
 .PHONY: checks
 checks:

@@ -153,8 +153,8 @@ def cardano_ledger(lock: int) -> None:
 
 def btcd(lock: int) -> None:
     """A second, different Bitcoin node, built by Go into .cache/bin; moved there when whole."""
-    ready = CACHE / "bin" / f"btcd-{BTCD}"
-    if ready.is_file():
+    node, version = CACHE / "bin/btcd", CACHE / "bin/btcd.version"
+    if node.is_file() and version.is_file() and version.read_text() == BTCD:
         return
     if not shutil.which("go"):
         raise Unfinished("btcd is built by Go 1.23 or newer, which is not installed.")
@@ -162,8 +162,9 @@ def btcd(lock: int) -> None:
     shelf = CACHE / "building"
     package = f"github.com/btcsuite/btcd@{BTCD}"
     run(["env", f"GOBIN={shelf}", "go", "install", package], "Without it the tests on btcd can't run.", lock)
-    ready.parent.mkdir(exist_ok=True)
-    (shelf / "btcd").replace(ready)
+    node.parent.mkdir(exist_ok=True)
+    (shelf / "btcd").replace(node)
+    version.write_text(BTCD)
 
 
 def lnbits(lock: int) -> None:

@@ -1,0 +1,1 @@
+"""Stand-ins for outside services that cannot be run here; each one says whose rules stand behind it."""

@@ -68,8 +68,9 @@ def works(venv: Path) -> bool:
 def install(venv: Path, packages: list[str | Path], lock: int) -> None:
     """Install by uv, which is fast; by pip where uv can't reach the index that pip is configured for."""
     quiet: list[str | Path] = [] if sys.stderr.isatty() else ["--quiet"]
+    uv: list[str | Path] = [venv / "bin/uv", "pip", "install", "--system-certs", "--python", venv / "bin/python"]
     try:
-        run([venv / "bin/uv", "pip", "install", "--system-certs", *quiet, "--python", venv / "bin/python", *packages], "", lock)
+        run([*uv, *quiet, *packages], "", lock)
     except Unfinished:
         say("uv failed; the same by pip")
         again = "Is the network there? `make setup` begins again where nothing is half done."

@@ -1,0 +1,156 @@
+"""Banks that pay, each under the terms of one kind of payout rail; and the adapter that acts on them and reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from random import Random
+
+from msgspec import Struct
+
+from ...core.facts import Batch, Cursor, Fact, Watch
+from ...core.money import Instant, Money
+from ...core.outcomes import (
+    Absent,
+    Attempt,
+    Done,
+    Effect,
+    Finding,
+    Outcome,
+    Pay,
+    Prepared,
+    Rejected,
+    Replace,
+    Terms,
+    Unknown,
+)
+from .world import LAG, SECOND, SKEW, Pause, Trouble
+
+
+class Landing(Struct, frozen=True):
+    at: Instant
+    to: str
+    money: Money
+    key: str
+    attempt: str
+
+
+TERMS = {  # rail -> (resend, replace, what the rail dedupes by)
+    "lnd": (True, Replace.EXPIRY, "key"),
+    "phoenix": (True, Replace.NEVER, "key"),
+    "lnbits": (False, Replace.EXPIRY, ""),
+    "cheque": (False, Replace.NEVER, ""),
+    "utxo": (True, Replace.SHARED, "resource"),
+    "exchange": (True, Replace.SHARED, "key"),
+    "setting": (False, Replace.SUPERSEDES, ""),
+}
+
+
+class Bank:
+    """One payout rail under one set of terms. `arrive` is the only place where money moves."""
+
+    def __init__(self, name: str, dice: Random, now: Callable[[], Instant], trouble: Trouble, log: list[str]) -> None:
+        self.name, self.dice, self.now = name, dice, now  # its own clock, up to SKEW from ours
+        self.trouble, self.log = trouble, log  # the log is of all banks of the world: an audit looks when it grows
+        self.resend, self.replace, self.dedupes = TERMS[name]
+        self.landed: list[Landing] = []
+        self.failed: list[tuple[Instant, str]] = []
+        self.used: set[str] = set()
+
+    def arrive(self, attempt: Attempt) -> Outcome:
+        prepared = attempt.prepared
+        to, minor = prepared.payload.split("|")
+        if refused := self.refuse(prepared):
+            self.failed.append((self.now(), attempt.key))
+            return Rejected(refused, final=refused == "no funds" and self.dice.random() < 0.05)
+        if self.dedupes == "key" and any(landing.key == attempt.key for landing in self.landed):
+            return Done(attempt.key) if self.dice.random() < 0.5 else Rejected("duplicate")  # speaks of this send only
+        if self.dedupes == "resource":
+            self.used.add(prepared.resource)
+        self.log.append(to)
+        self.landed.append(Landing(self.now(), to, Money("BTC", int(minor)), attempt.key, attempt.id))
+        return Done(attempt.key)
+
+    def refuse(self, prepared: Prepared) -> str:
+        if prepared.expires_at is not None and self.now() > prepared.expires_at:
+            return "expired"
+        if prepared.resource in self.used:
+            return "spent"
+        return "no funds" if self.dice.random() < self.trouble.refusal else ""
+
+    def effects(self, to: str) -> int:
+        times = sum(landing.to == to for landing in self.landed)
+        return min(times, 1) if self.replace is Replace.SUPERSEDES else times
+
+
+class BankRail:
+    """Executor and source of a bank. A lookup reads a replica up to LAG behind, a cache older than that (which says
+    so),
+    or a listing cut short; the feed reads a replica and misses nothing, once it answers."""
+
+    def __init__(self, bank: Bank, dice: Random, now: Callable[[], Instant], pause: Pause, trouble: Trouble) -> None:
+        self.bank, self.dice, self.now, self.pause, self.trouble = bank, dice, now, pause, trouble
+
+    async def prepare(self, effect: Effect, key: str, resource: str) -> Prepared | Rejected | Unknown:
+        await self.pause()
+        bank = self.bank
+        if not isinstance(effect, Pay):
+            return Rejected("this rail only pays", final=True)
+        terms = Terms(bank.resend, bank.replace, SKEW, LAG)
+        expires_at = self.now() + 30 * SECOND if bank.replace is Replace.EXPIRY else None
+        fresh = {"key": key, "resource": f"{bank.name}-{self.dice.getrandbits(48)}", "": ""}[bank.dedupes]
+        shared = (resource or fresh) if bank.replace is Replace.SHARED else ""
+        return Prepared(f"{effect.to}|{effect.money.minor}", terms, shared, expires_at)
+
+    async def submit(self, attempt: Attempt) -> Outcome:
+        await self.pause()
+        return self.bank.arrive(attempt)
+
+    async def lookup(self, attempt: Attempt) -> Finding:
+        await self.pause()
+        bank = self.bank
+        if bank.name == "cheque":
+            return Unknown("nobody can be asked about a cheque")  # only the account's statement, the feed, knows
+        old = self.dice.random() < self.trouble.stale
+        hidden = self.dice.randint(0, LAG) if old else 0  # a replica's lag: it does not know it
+        cached = (
+            self.dice.randint(0, 60 * SECOND) if old and self.dice.random() < 0.5 else 0
+        )  # a cache's age: it says so
+        then = bank.now() - hidden - cached
+        if self.dice.random() < self.trouble.cut_short:
+            return Absent(bank.now() - cached, complete=False)
+        if any(landing.key == attempt.key and landing.at <= then for landing in bank.landed):
+            return Done(attempt.key)
+        failed = any(key == attempt.key and at <= then for at, key in bank.failed)
+        return Absent(bank.now() - cached, why="failed" if failed else "not found")
+
+    async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
+        """The bank's own record of what it paid; its position is a serial number."""
+        asked = self.now()
+        await self.pause()
+        lag = self.dice.randint(0, LAG) if self.dice.random() < self.trouble.stale else 0
+        then = self.bank.now() - lag
+        seen = sum(landing.at <= then for landing in self.bank.landed)
+        if seen < cursor.position:
+            return Unknown("behind our cursor")
+        watermark = max(cursor.watermark, asked - LAG - SKEW)
+        return Batch(Cursor(seen, (), 0, watermark), self.facts(cursor.position, seen, keys))
+
+    async def scan(self, upto: Cursor, watches: Sequence[Watch]) -> Batch | Unknown:
+        await self.pause()
+        return Batch(upto, self.facts(0, upto.position, {watch.key for watch in watches}))
+
+    def facts(self, first: int, end: int, keys: Container[str]) -> tuple[Fact, ...]:
+        return tuple(
+            Fact(
+                self.bank.name,
+                f"{self.bank.name}#{n}",
+                f"{self.bank.name}#{n}",
+                0,
+                self.now(),
+                keys=(landing.key,),
+                money=landing.money,
+                proves=landing.key,
+            )
+            for n, landing in enumerate(self.bank.landed[first:end], first)
+            if landing.key in keys
+        )

@@ -1,0 +1,195 @@
+"""Invoices: what was paid to a key of ours, in time, for good. It only looks; nothing is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import json
+
+from ..core.facts import LIVE, Cursor, Stands, Watch
+from ..core.money import Instant
+from ..core.ports import Controller, Refused, Seen
+from ..core.steps import Decide, Due, Step, Wait, at, at_position, at_watermark
+from ..core.subject import FINAL, Decision, Mover, Name, Spec, Status, Subject
+from .payments import ACCEPTED, REFUNDED, Book, Payment, book, postings
+from .spec import SECOND, quote
+
+SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
+ACCEPTED_SHORT = "accepted_short"  # an act: what has been paid is enough
+PRICE_PAUSE = 60 * SECOND  # before a missing price is looked for again
+
+
+def status(s: Subject) -> Status:
+    b = book(s)
+    state, mover = reached(s, b)
+    return Status(
+        state,
+        mover,
+        flags(s, b),
+        tuple((p.movement, p.word()) for p in sorted(b.payments, key=lambda p: p.movement)),
+        postings(s, b),
+        watches(b),
+        names(b),
+    )
+
+
+def flags(s: Subject, b: Book) -> frozenset[str]:
+    seen = b.seen()
+    up = {
+        "partial": 0 < seen < b.enough,
+        "over": seen > b.plenty,
+        "late": any(p.late and p.here and not p.accepted for p in b.payments),
+        "replaced": any(p.standing.stands is Stands.DISPLACED for p in b.payments),
+        "reorged": any(p.final and p.standing.stands is not Stands.INCLUDED for p in b.payments),
+        "overdue": bool(overdue(s, b)),
+        "wrong_asset": any(p.way is None and p.here for p in b.payments),
+        "unassigned": any(p.before and p.here and not p.accepted for p in b.payments),
+        "refunded": any(p.refunded for p in b.payments),
+        "marked": bool(s.decisions(ACCEPTED_SHORT) or s.decisions(ACCEPTED)),
+        "contradicted": b.contradicted,
+    }
+    return frozenset(flag for flag, so in up.items() if so)
+
+
+def reached(s: Subject, b: Book) -> tuple[str, Mover]:
+    """Words that were given stand; before them it is what is seen that counts."""
+    for word in (SETTLED, CANCELLED, EXPIRED):  # an expired one may be settled yet, by an act
+        if s.decisions(word):
+            return word, Mover.OPERATOR if question(word, b) else Mover.NOBODY
+    if overdue(s, b) or s.decisions(SHORT) and b.seen() < b.enough:
+        return "awaiting_operator", Mover.OPERATOR
+    return ("awaiting_finality", Mover.RAIL) if b.seen() >= b.enough else ("awaiting_payer", Mover.PAYER)
+
+
+def question(word: str, b: Book) -> bool:
+    """After the last word: is there something that only a person can decide?"""
+    if word == SETTLED:
+        return any(p.final and p.counts and p.standing.stands is not Stands.INCLUDED for p in b.payments)
+    return any(p.here for p in b.payments)
+
+
+def overdue(s: Subject, b: Book) -> list[Payment]:
+    """Payments that were said to wait for a block too long, and still do."""
+    said = s.about(OVERDUE)
+    return [p for p in b.payments if p.movement in said and p.standing.stands is Stands.PENDING and not p.refunded]
+
+
+def watches(b: Book) -> tuple[Watch, ...]:
+    """Our keys for ever; what unsettled payments spend, because whoever else spends it is a rival."""
+    ours = {Watch(way.rail, way.key, way.since) for way in b.invoice.ways}
+    open_ = [p.standing.fact for p in b.payments if not (p.final and p.standing.stands is Stands.INCLUDED)]
+    return tuple(sorted(ours | {Watch(fact.rail, spent, LIVE) for fact in open_ for spent in fact.spends}))
+
+
+def names(b: Book) -> tuple[Name, ...]:
+    out = {Name("address", way.address, unique=False) for way in b.invoice.ways}
+    out |= {Name("txid", p.standing.fact.tx, unique=False) for p in b.payments}
+    if b.invoice.external_id:
+        out.add(Name("invoice.external_id", b.invoice.external_id, unique=True))
+    return tuple(sorted(out))
+
+
+def next_step(s: Subject, status: Status, seen: Seen) -> Step:
+    b = book(s)
+    final = finalise(b, seen)
+    if isinstance(final, Decide):
+        return final
+    if status.state in (SETTLED, CANCELLED):
+        return Wait(final)
+    acted = bool(s.decisions(ACCEPTED) or s.decisions(ACCEPTED_SHORT))
+    enough = b.received() >= b.enough or s.decisions(ACCEPTED_SHORT) and b.received() > 0
+    if enough and (acted or status.state != EXPIRED):
+        return Decide(SETTLED, reason=f"{b.received()} of the price is final" + (", by an act" if acted else ""))
+    if status.state == EXPIRED:
+        return Wait(final)
+    cursors = [seen.cursors.get(way.rail) for way in b.invoice.ways]
+    if None in cursors:
+        return Wait(final)  # not all is scanned yet: silence means nothing, and becoming covered wakes us
+    return silence(s, b, seen, [c for c in cursors if c is not None], final)
+
+
+def finalise(b: Book, seen: Seen) -> Decide | tuple[Due, ...]:
+    """A payment becomes final at its depth: the decision, which freezes its quote, or the clocks that bring it."""
+    dues: list[Due] = []
+    for p in b.payments:
+        fact = p.standing.fact
+        cursor = seen.cursors.get(fact.rail)
+        if p.final or p.standing.stands is not Stands.INCLUDED or fact.place is None or cursor is None:
+            continue
+        needed = max(way.confirmations for way in b.invoice.way(fact.rail, fact.keys))
+        deep = max(fact.place.position + needed - 1, fact.matures)
+        if cursor.position >= deep:
+            return Decide(FINAL, p.movement, f"{needed} confirmations", b"%d" % p.quote)
+        dues.append(at_position(fact.rail, deep))
+    return tuple(dues)
+
+
+def silence(s: Subject, b: Book, seen: Seen, cursors: Sequence[Cursor], dues: tuple[Due, ...]) -> Step:
+    """What the passing of time makes due, and only where all rails have been read past it."""
+    ends = [b.deadline + way.grace for way in b.invoice.ways]
+    waiting = [p for p in b.payments if p.counts and p.standing.stands in (Stands.PENDING, Stands.ADRIFT)]
+    patience = b.invoice.patience_seconds * SECOND
+    if waiting and all(c.watermark > end + patience for c, end in zip(cursors, ends)):
+        unsaid = [p for p in waiting if p.movement not in s.about(OVERDUE)]
+        if unsaid:
+            return Decide(OVERDUE, unsaid[0].movement, "in no block")
+    elif waiting:
+        later = (at_watermark(way.rail, end + patience + 1) for way, end in zip(b.invoice.ways, ends))
+        return Wait((*dues, *later))
+    if b.seen() >= b.enough:
+        return Wait(dues)
+    behind = [(way, end) for way, end, c in zip(b.invoice.ways, ends, cursors) if c.watermark <= end]
+    if behind:
+        return Wait((*dues, *(at_watermark(way.rail, end + 1) for way, end in behind)))
+    return over(s, b, seen, dues)
+
+
+def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
+    """The window is over and the price is not covered: a new quote, a question, or the end."""
+    if b.seen() > 0:
+        return Wait(dues) if s.decisions(SHORT) else Decide(SHORT, reason=f"{b.seen()} of the price came in time")
+    if len(b.quotes) <= b.invoice.repricings and not any(p.here for p in b.payments):
+        fresh = quote(b.invoice, dict(seen.prices), seen.now)
+        if fresh is None:
+            return Wait((*dues, at(seen.now + PRICE_PAUSE)))
+        return Decide("quote", reason="the last quote is over, nothing was paid", body=json.encode(fresh))
+    return Decide(EXPIRED, reason=f"all that had arrived by {b.deadline} is recorded")
+
+
+def admit(s: Subject, record: Spec | Decision) -> Refused | None:
+    """One spec; and the acts of an operator, each with a reason."""
+    if isinstance(record, Spec):
+        return Refused("an invoice never changes: cancel it and declare another") if s.records else None
+    if not s.records:
+        return Refused("there is no such invoice")
+    if not record.reason.strip():
+        return Refused("an act needs a reason")
+    b = book(s)
+    payment = next((p for p in b.payments if p.movement == record.about), None)
+    match record.name:
+        case "cancelled" if any(s.decisions(word) for word in (SETTLED, EXPIRED, CANCELLED)):
+            return Refused("it is over already")
+        case "cancelled" if any(p.here or p.standing.stands is Stands.ADRIFT for p in b.payments):
+            return Refused("money has been seen: it can not be cancelled, only accepted or given back")
+        case "cancelled":
+            return None
+        case "accepted" | "refunded" if payment is None:
+            return Refused(f"no payment {record.about}")
+        case "accepted":
+            return accept(payment)
+        case "refunded" if not record.body:
+            return Refused("say the transaction with which it was given back")
+        case "refunded":
+            return Refused("it has been given back already") if payment and payment.refunded else None
+        case "accepted_short":
+            return None if 0 < b.seen() < b.enough else Refused("nothing that counts is here, or it is not short")
+    return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, cancelled")
+
+
+def accept(payment: Payment | None) -> Refused | None:
+    if payment is None or payment.way is None:
+        return Refused("it is in an asset that the invoice has no price for: give it back")
+    return None if payment.late or payment.before else Refused("it counts already")
+
+
+controller = Controller("invoice", status, next_step, admit)

@@ -1,0 +1,173 @@
+"""What was paid to an invoice, payment by payment: which way, at which quote, in time or not, and what it counts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from msgspec import Struct
+
+from ..core.facts import Standing, Stands, contradicted
+from ..core.ledger import Line, Posting
+from ..core.money import Instant
+from ..core.subject import FINAL, Subject
+from .spec import MILLION, Invoice, Quote, Way, invoice_of, quote_of
+
+ACCEPTED, REFUNDED = "accepted", "refunded"  # acts about one payment
+
+
+class Payment(Struct, frozen=True):
+    movement: str
+    standing: Standing
+    way: Way | None  # None: the asset is none of those that were asked for
+    share: Fraction  # of what is due, at its quote
+    quote: int  # the index of that quote
+    before: bool  # it stood in a block when the invoice was declared
+    late: bool
+    final: bool
+    accepted: bool  # by an operator, although it is late or from before
+    refunded: bool
+
+    @property
+    def here(self) -> bool:
+        """The money is on its way or with us, and has not been given back."""
+        return self.standing.stands in (Stands.PENDING, Stands.INCLUDED) and not self.refunded
+
+    @property
+    def counts(self) -> bool:
+        return self.way is not None and not self.refunded and (self.accepted or not self.late and not self.before)
+
+    def word(self) -> str:
+        """Where it stands and what it counts, for people and for whoever compares."""
+        why = [
+            name
+            for name, so in (
+                ("final", self.final),
+                ("wrong asset", self.way is None),
+                ("from before", self.before),
+                ("late", self.late),
+                ("accepted", self.accepted),
+                ("refunded", self.refunded),
+            )
+            if so
+        ]
+        return (
+            f"{self.standing.stands.value} {self.share if self.counts and self.here else 0} {', '.join(why)}".rstrip()
+        )
+
+
+class Book(Struct, frozen=True):
+    """Everything that status and step ask about an invoice, computed once."""
+
+    invoice: Invoice
+    quotes: tuple[Quote, ...]
+    payments: tuple[Payment, ...]  # in the order in which they were first seen
+    contradicted: bool
+
+    @property
+    def deadline(self) -> Instant:
+        return self.quotes[-1].expires_at
+
+    @property
+    def enough(self) -> Fraction:
+        return 1 - Fraction(self.invoice.tolerance_ppm, MILLION)
+
+    @property
+    def plenty(self) -> Fraction:
+        return 1 + Fraction(self.invoice.over_ppm, MILLION)
+
+    def seen(self) -> Fraction:
+        return sum((p.share for p in self.payments if p.here and p.counts), Fraction(0))
+
+    def received(self) -> Fraction:
+        """What is final of it, at least once: a reorg after that is shown, and takes no word back."""
+        return sum((p.share for p in self.payments if p.final and p.here and p.counts), Fraction(0))
+
+
+def book(s: Subject) -> Book:
+    invoice = invoice_of(s.spec.body)
+    quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
+    finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
+    accepted, refunded = s.about(ACCEPTED), s.about(REFUNDED)
+    payments = []
+    for movement, standing in s.standing.items():
+        fact = standing.fact
+        if fact.money is None or not (ways := invoice.way(fact.rail, fact.keys)):
+            continue
+        way = next((way for way in ways if way.asset == fact.money.asset), None)
+        chosen = finals.get(movement, cheapest(quotes, standing, way))
+        expected = quotes[chosen].expected[way.name] if way else 1
+        payments.append(
+            Payment(
+                movement,
+                standing,
+                way,
+                Fraction(fact.money.minor, expected) if way else Fraction(0),
+                chosen,
+                before=from_before(standing, ways[0]),
+                late=not standing.reached(quotes[-1].expires_at, ways[0].grace),
+                final=movement in finals,
+                accepted=movement in accepted,
+                refunded=movement in refunded,
+            )
+        )
+    payments.sort(key=lambda p: (first_seen(p.standing), p.movement))
+    return Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)))
+
+
+def first_seen(standing: Standing) -> tuple[Instant, Instant]:
+    """(not by then, but by then): the interval in which it reached the rail."""
+    first = min(standing.seen, key=lambda fact: fact.as_of, default=standing.fact)
+    by = min([first.as_of, *(fact.place.at for fact in standing.seen if fact.place)])
+    return min(first.after, by), by
+
+
+def cheapest(quotes: tuple[Quote, ...], standing: Standing, way: Way | None) -> int:
+    """The quote that was valid when it was first seen; where that is in doubt, the one that favours the payer."""
+    if way is None:
+        return 0
+    after, by = first_seen(standing)
+    ends = [*(quote.at for quote in quotes[1:]), by + 1]
+    valid = [n for n, quote in enumerate(quotes) if quote.at <= by and after < ends[n]]
+    return min(valid, key=lambda n: quotes[n].expected[way.name], default=0)
+
+
+def from_before(standing: Standing, way: Way) -> bool:
+    """It stood in a block of the branch that the invoice was declared on. Only a later re-mining of something first
+    seen later counts."""
+    return any(
+        fact.place is not None and fact.place.position <= way.position and fact.branch <= way.branch
+        for fact in standing.seen
+    )
+
+
+def postings(s: Subject, b: Book) -> tuple[Posting, ...]:
+    """Seen is not spendable: until it is final it lies in accounts of its own. What is beyond the price is owed."""
+    out, covered = [], Fraction(0)
+    generous = b.received() > b.plenty
+    for p in b.payments:
+        money = p.standing.fact.money
+        if money is None or not p.here:
+            continue
+        rail, asset = p.standing.fact.rail, money.asset
+        if not (p.final and p.standing.stands is Stands.INCLUDED):
+            lines = {f"inbound:{rail}": money.minor, f"invoice:{s.id.id}.inbound": -money.minor}
+        elif not p.counts:
+            lines = {f"received:{rail}": money.minor, f"unassigned:{s.id.id}": -money.minor}
+        else:
+            kept = due(p, b, covered, money.minor) if generous else money.minor
+            covered += p.share
+            lines = {
+                f"received:{rail}": money.minor,
+                f"invoice:{s.id.id}": -kept,
+                f"excess:{s.id.id}": kept - money.minor,
+            }
+        entry = tuple(Line(account, asset, minor) for account, minor in lines.items() if minor)
+        out.append(Posting(p.movement, entry))
+    return tuple(out)
+
+
+def due(p: Payment, b: Book, covered: Fraction, minor: int) -> int:
+    """Of a payment the part that the invoice still asked for when it came, rounded up to a minor unit."""
+    assert p.way is not None
+    missing = max(Fraction(0), 1 - covered) * b.quotes[p.quote].expected[p.way.name]
+    return min(minor, int(-(-missing // 1)))

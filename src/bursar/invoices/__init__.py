@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from msgspec import json
 
@@ -11,7 +12,7 @@ from ..core.money import Instant
 from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Decide, Due, Step, Wait, at, at_position, at_watermark
 from ..core.subject import FINAL, Decision, Mover, Name, Spec, Status, Subject
-from .payments import ACCEPTED, REFUNDED, Book, Payment, book, postings
+from .payments import ACCEPTED, Book, Payment, book, postings
 from .spec import SECOND, quote
 
 SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
@@ -102,10 +103,24 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
         return Decide(SETTLED, reason=f"{b.received()} of the price is final" + (", by an act" if acted else ""))
     if status.state == EXPIRED:
         return Wait(final)
-    cursors = [seen.cursors.get(way.rail) for way in b.invoice.ways]
-    if None in cursors:
-        return Wait(final)  # not all is scanned yet: silence means nothing, and becoming covered wakes us
-    return silence(s, b, seen, [c for c in cursors if c is not None], final)
+    reads = []
+    for way in b.invoice.ways:
+        cursor = seen.cursors.get(way.rail)
+        if cursor is None:
+            return Wait(final)  # not all is scanned yet: silence means nothing, and becoming covered wakes us
+        reads.append(Read(way.rail, b.deadline + way.grace, cursor.watermark))
+    return silence(s, b, seen, reads, final)
+
+
+class Read(NamedTuple):
+    """How far the rail of a way has been read, and how far it must be."""
+
+    rail: str
+    end: Instant
+    watermark: Instant
+
+    def past(self, more: Instant = 0) -> bool:
+        return self.watermark > self.end + more
 
 
 def finalise(b: Book, seen: Seen) -> Decide | tuple[Due, ...]:
@@ -124,24 +139,19 @@ def finalise(b: Book, seen: Seen) -> Decide | tuple[Due, ...]:
     return tuple(dues)
 
 
-def silence(s: Subject, b: Book, seen: Seen, cursors: Sequence[Cursor], dues: tuple[Due, ...]) -> Step:
+def silence(s: Subject, b: Book, seen: Seen, reads: Sequence[Read], dues: tuple[Due, ...]) -> Step:
     """What the passing of time makes due, and only where all rails have been read past it."""
-    ends = [b.deadline + way.grace for way in b.invoice.ways]
-    waiting = [p for p in b.payments if p.counts and p.standing.stands in (Stands.PENDING, Stands.ADRIFT)]
     patience = b.invoice.patience_seconds * SECOND
-    if waiting and all(c.watermark > end + patience for c, end in zip(cursors, ends)):
-        unsaid = [p for p in waiting if p.movement not in s.about(OVERDUE)]
-        if unsaid:
-            return Decide(OVERDUE, unsaid[0].movement, "in no block")
-    elif waiting:
-        later = (at_watermark(way.rail, end + patience + 1) for way, end in zip(b.invoice.ways, ends))
-        return Wait((*dues, *later))
+    waiting = [p for p in b.payments if p.counts and p.standing.stands in (Stands.PENDING, Stands.ADRIFT)]
+    if waiting and not all(read.past(patience) for read in reads):
+        return Wait((*dues, *(at_watermark(read.rail, read.end + patience + 1) for read in reads)))
+    for p in waiting:
+        if p.movement not in s.about(OVERDUE):
+            return Decide(OVERDUE, p.movement, "in no block")
     if b.seen() >= b.enough:
         return Wait(dues)
-    behind = [(way, end) for way, end, c in zip(b.invoice.ways, ends, cursors) if c.watermark <= end]
-    if behind:
-        return Wait((*dues, *(at_watermark(way.rail, end + 1) for way, end in behind)))
-    return over(s, b, seen, dues)
+    behind = tuple(at_watermark(read.rail, read.end + 1) for read in reads if not read.past())
+    return Wait((*dues, *behind)) if behind else over(s, b, seen, dues)
 
 
 def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
@@ -149,7 +159,7 @@ def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
     if b.seen() > 0:
         return Wait(dues) if s.decisions(SHORT) else Decide(SHORT, reason=f"{b.seen()} of the price came in time")
     if len(b.quotes) <= b.invoice.repricings and not any(p.here for p in b.payments):
-        fresh = quote(b.invoice, dict(seen.prices), seen.now)
+        fresh = quote(b.invoice, seen.prices, seen.now)
         if fresh is None:
             return Wait((*dues, at(seen.now + PRICE_PAUSE)))
         return Decide("quote", reason="the last quote is over, nothing was paid", body=json.encode(fresh))

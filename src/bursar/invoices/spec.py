@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 
@@ -42,6 +43,7 @@ class Invoice(Struct, frozen=True):
     external_id: str = ""
     metadata: dict[str, str] = {}
     preset: str = ""
+    request: str = ""  # digest of the words that it was asked for in: the same again is the same invoice
 
     def way(self, rail: str, keys: tuple[str, ...]) -> list[Way]:
         """The ways that one payment could be: more than one where assets share an address."""
@@ -67,7 +69,7 @@ def quote_of(body: bytes) -> Quote:
     return json.decode(body, type=Quote)
 
 
-def quote(invoice: Invoice, prices: dict[str, str], now: Instant) -> Quote | None:
+def quote(invoice: Invoice, prices: Mapping[str, str], now: Instant) -> Quote | None:
     """Prices: "ADA/EUR" -> decimal text. None where a price is missing or makes no sense. What is due is rounded up
     to the way's step."""
     expected, used = dict[str, int](), dict[str, str]()

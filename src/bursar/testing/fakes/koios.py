@@ -1,9 +1,9 @@
-"""A hostile Koios on 127.0.0.1: several backends on different tips and forks behind one name, limits, and faults on demand.
+"""A hostile Koios on 127.0.0.1: several backends on different tips and forks behind one name, limits, faults on demand.
 
-The ledger rules are those of scalus (`koios_ledger`), the rows those of Koios' SQL (`koios_rows`), the query string that of
-PostgREST (`koios_rest`); what is ours is the hostility. Every throw of the dice follows from the seed, the call's name and
-how many calls of that name came before, so a failing run replays. `GET` and `POST` below `url`; no `/submittx`: wallets pay
-on the chain itself. Limits go by the chain's clock, which the test sets.
+The ledger rules are those of scalus (`koios_ledger`), the rows those of Koios' SQL (`koios_rows`), the query string
+that of PostgREST (`koios_rest`); what is ours is the hostility. Every throw of the dice follows from the seed, the
+call's name and how many calls of that name came before, so a failing run replays. Limits go by the chain's clock, which
+the test sets. No `/submittx`: wallets pay on the chain itself.
 
     with closing(Ledger()) as ledger:
         chain = Chain(ledger, seed=7)
@@ -13,10 +13,11 @@ on the chain itself. Limits go by the chain's clock, which the test sets.
         with Koios(chain, [Backend("a"), Backend("b", lag_blocks=10)], seed=7) as koios:
             alice.pay(Pay(shop.address, 5_000_000))
             chain.mine()
-            koios.faults.append(Fault("html", "tx_info", first=2, last=3))
-            httpx.post(koios.url + "/address_utxos", json={"_addresses": [shop.address]})
-            chain.rollback(1)                       # its payments wait again
-            chain.mine(2)                           # and come back in another block
+            koios.faults.append(Fault("html", "address_utxos", first=2, last=3))
+            for _ in range(9):                      # rows, HTML, and empty arrays of the backend that lags
+                print(httpx.post(koios.url + "/address_utxos", json={"_addresses": [shop.address]}).text)
+            chain.rollback(1)                       # the payment waits again
+            chain.mine(2)                           # and stands in another block
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import sys
 import threading
+import traceback
 from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Literal, NamedTuple, Self, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from bursar.testing.fakes.koios_chain import MAIN, Block, Chain, digest
-from bursar.testing.fakes.koios_rest import Refusal, arguments, shape
+from bursar.testing.fakes.koios_rest import Refusal, arguments, no_function, shape
 from bursar.testing.fakes.koios_rows import CALLS, Call, Registry, Row, View
 
 BASE = "/api/v1"
@@ -66,7 +68,6 @@ class Backend:
     name: str
     branch: str = MAIN
     lag_blocks: int = 0
-    weight: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,14 @@ class Answer:
 
     status: int
     body: bytes = b""
-    kind: str = "text/html"
+    content_type: str = "text/html"
     headers: dict[str, str] = field(default_factory=dict)
-    manner: str = ""
+    manner: str = ""  # "", "reset", "drip" or "hang"
     seconds: float = 0
 
 
 class Koios:
-    """The server. `calls` counts requests by name, `log` has the last 10,000; `faults` and `backends` may change at any time.
+    """`calls` counts requests by name, `log` has the last 10,000; `faults` and `backends` are yours to change.
 
     `burst`: requests of one name within 10 s before 429 for 60 s.
     """
@@ -134,11 +135,11 @@ class Koios:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Stop listening and close every connection."""
+        """Stop listening; a connection that is still open gets no more answers."""
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
@@ -154,16 +155,17 @@ class Koios:
         call = CALLS.get(name)
         with self.chain.lock:
             if not call or call.method != method:
-                return _refused(Refusal(404, "PGRST202", f"Could not find the function grest.{name} in the schema cache"))
+                return _refused(no_function(name))
             self.calls[name] += 1
             number = self.calls[name]
-            backend = self._pick(name, number)
+            backend = self.backends[self._dice("backend", name, number) % len(self.backends)]
             fault = next((f for f in self.faults if self._strikes(f, name, number, backend)), None)
             answer = self._limited(name, headers, body) or self._failed(name, fault)
             if not answer:
-                query = parse_qsl(url.query, keep_blank_values=True)
                 try:
-                    answer = self._rows(name, call, backend, fault, query, headers.get("prefer", ""), body)
+                    rows = self._rows(backend, call, arguments(name, call, body))
+                    query = parse_qsl(url.query, keep_blank_values=True)
+                    answer = _spoiled(shape(rows, call, query, headers.get("prefer", "")), fault)
                 except Refusal as refusal:
                     answer = _refused(refusal)
             self.log.append(Asked(name, number, backend.name, fault.kind if fault else "", answer.status))
@@ -171,11 +173,6 @@ class Koios:
 
     def _dice(self, *what: object) -> int:
         return int.from_bytes(digest(self.seed, *what, size=8))
-
-    def _pick(self, name: str, number: int) -> Backend:
-        """The backend of this call, by the dice and the weights."""
-        line = [backend for backend in self.backends for _ in range(backend.weight)]
-        return line[self._dice("backend", name, number) % len(line)]
 
     def _strikes(self, fault: Fault, name: str, number: int, backend: Backend) -> bool:
         return (
@@ -220,40 +217,17 @@ class Koios:
                 return Answer(0, manner=manner, seconds=fault.seconds if fault else 0)
         return None
 
-    def _rows(
-        self,
-        name: str,
-        call: Call,
-        backend: Backend,
-        fault: Fault | None,
-        query: list[tuple[str, str]],
-        prefer: str,
-        body: bytes,
-    ) -> Answer:
-        """What the backend has, and the faults that rows can have."""
+    def _rows(self, backend: Backend, call: Call, args: Row) -> list[Row]:
+        """What the backend has, in its own order."""
         try:
-            rows = call.rows(self._view(backend), arguments(name, call, body))
+            rows = call.rows(self._view(backend), args)
         except (ValueError, TypeError) as error:  # an argument of the right type that PostgreSQL could not read
             raise Refusal(400, "22P02", f"invalid input syntax: {error}") from None
         if call.order != "given":
-            rows.sort(key=lambda row: digest(self.seed, backend.name, *map(str, row.values())))  # K5
-        if call.order:
+            rows.sort(key=lambda row: digest(self.seed, backend.name, *map(str, row.values())))
+        if call.order == "height":
             rows.sort(key=lambda row: -row["block_height"])
-        status, span, page = shape(rows, call, query, prefer)
-        kind = fault.kind if fault else ""
-        if kind == "nulls":
-            page = [_without_assets(row) for row in page]
-        if kind == "duplicates":
-            page = [row for row in page for _ in range(2)]
-        if kind == "short":
-            page = page[:-1]
-        answer = _json(page, status)
-        answer.headers["Content-Range"] = span
-        if kind == "truncated":
-            answer.body = answer.body[: len(answer.body) // 2]
-        if fault and kind == "drip":
-            answer.manner, answer.seconds = kind, fault.seconds
-        return answer
+        return rows
 
     def _view(self, backend: Backend) -> View:
         tip = self.tip(backend)
@@ -276,6 +250,25 @@ def _refused(refusal: Refusal) -> Answer:
     return Answer(refusal.status, refusal.body(), "application/json; charset=utf-8")
 
 
+def _spoiled(shaped: tuple[int, str, list[Row]], fault: Fault | None) -> Answer:
+    """The page as JSON, with the faults that a page can have."""
+    status, span, page = shaped
+    kind = fault.kind if fault else ""
+    if kind == "nulls":
+        page = [_without_assets(row) for row in page]
+    if kind == "duplicates":
+        page = [row for row in page for _ in range(2)]
+    if kind == "short":
+        page = page[:-1]
+    answer = _json(page, status)
+    answer.headers["Content-Range"] = span
+    if kind == "truncated":
+        answer.body = answer.body[: len(answer.body) // 2]
+    if fault and kind == "drip":
+        answer.manner, answer.seconds = kind, fault.seconds
+    return answer
+
+
 def _without_assets(row: Row) -> Row:
     puts = {name: [_without_assets(put) for put in row[name]] for name in ("inputs", "outputs") if name in row}
     return row | puts | ({"asset_list": None} if "asset_list" in row else {})
@@ -283,6 +276,11 @@ def _without_assets(row: Row) -> Row:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that went away is no error of ours."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -295,15 +293,19 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self.koios.answer(self.command, self.path, headers, self.rfile.read(length))
-        if answer.manner in ("reset", "hang"):
+        if answer.manner in ("reset", "hang") or self.koios.closing.is_set():
             self.close_connection = True
             if answer.manner == "hang":
                 self.koios.closing.wait(answer.seconds)
-            else:  # closing with a linger of nothing sends RST
+            elif answer.manner == "reset":  # closing with a linger of nothing sends RST
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.rfile.close()
+                self.connection.close()
             return
         self.send_response(answer.status)
-        for name, value in {"Content-Type": answer.kind, "Content-Length": str(len(answer.body)), **answer.headers}.items():
+        self.send_header("Content-Type", answer.content_type)
+        self.send_header("Content-Length", str(len(answer.body)))
+        for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
         pieces = 20 if answer.manner == "drip" else 1

@@ -83,7 +83,7 @@ class Chain:
         self.faucet = Wallet(self, "faucet")
         state = ledger.open(self.faucet.address, FAUCET_LOVELACE)
         made = tuple(ledger.utxos(state).values())
-        first = Tx("00" * 32, b"", 0, True, made, (), (), None, {}, None, None)
+        first = Tx("00" * 32, raw=b"", fee=0, valid=True, made=made, used=(), minted={})
         self.tips = {MAIN: self._block(None, self.slot(), (first,), state)}
         self.pending = state
 
@@ -125,7 +125,7 @@ class Chain:
             return self.tips[branch]
 
     def rollback(self, depth: int, *, drop: Collection[str] = ()) -> Block:
-        """Take the newest `depth` blocks off the main branch; the new tip. Their transactions wait again, save `drop`."""
+        """Take the newest `depth` blocks off the main branch; the new tip. Their transactions but `drop` wait again."""
         return self.switch(self.tip.up(depth), drop=drop)
 
     def switch(self, block: Block, *, drop: Collection[str] = ()) -> Block:
@@ -164,10 +164,10 @@ class Pay(NamedTuple):
 
 
 class Wallet:
-    """One payment key with one stake key, both from the chain's seed and `name`; what it holds is what the ledger says.
+    """One payment key and one stake key, from the chain's seed and `name`; what it holds is what the ledger says.
 
-    `address` is a base address. Coins are taken largest first from the state after all that waits: a wallet can pay many
-    times in a block.
+    `address` is a base address. Coins are taken largest first from the state after all that waits, so that it can pay
+    many times in a block.
     """
 
     def __init__(self, chain: Chain, name: str) -> None:
@@ -223,26 +223,26 @@ class Wallet:
 
     def build_failing(self, *pays: Pay) -> bytes:
         """A signed payment whose script fails: the ledger makes none of its outputs and takes 3 ADA of collateral."""
-        coin = max((out for out in self.holds().values() if not out.assets), key=lambda out: out.value)
-        lovelace, _ = _left([coin], pays, {})
+        coin = max(self.holds().values(), key=lambda out: out.value)
         policy = pc.script_hash(FAILING_SCRIPT)
         units = pc.RedeemerValue(pc.Unit(), pc.ExecutionUnits(100_000, 10_000_000))
         redeemers = pc.RedeemerMap({pc.RedeemerKey(pc.RedeemerTag.MINT, 0): units})
         minted = {(policy.payload.hex(), ""): 1}
+        lovelace, assets = _left([coin], pays, minted)
         body = pc.TransactionBody(
             inputs=[_input(coin.ref)],
-            outputs=[_output(each) for each in (*pays, Pay(self.address, lovelace - 10**6, minted))],
+            outputs=[_output(each) for each in (*pays, Pay(self.address, lovelace - 10**6, assets))],
             fee=10**6,
             mint=_multi_asset(minted),
             collateral=[_input(coin.ref)],
-            collateral_return=_output(Pay(self.address, coin.value - 3 * 10**6)),
+            collateral_return=_output(Pay(self.address, coin.value - 3 * 10**6, coin.assets)),
             total_collateral=3 * 10**6,
             script_data_hash=pc.ScriptDataHash(bytes(32)),
         )
         witness = {"plutus_v2_script": [FAILING_SCRIPT], "redeemer": redeemers}
         raw = self._sign(body, **witness)
         _, [(_, error)] = self.chain.ledger.apply(self.chain.pending, self.chain.slot(), [raw])
-        wanted = re.search(r'expected: Some\("([0-9a-f]{64})"\)', error)  # it covers cost models that only the ledger knows
+        wanted = re.search(r'expected: Some\("([0-9a-f]{64})"\)', error)  # of cost models that only the ledger knows
         if not wanted:
             raise Refused(error)
         body.script_data_hash = pc.ScriptDataHash(bytes.fromhex(wanted[1]))

@@ -1,6 +1,6 @@
-"""The Cardano ledger behind the Koios fake: the child process that alone decides what is valid, and transactions as read.
+"""The Cardano ledger behind the Koios fake: the child process that alone decides what is valid, and its transactions.
 
-The rules are those of scalus, driven by `scalus.mjs`. Amounts are lovelace. No blocks and no time here: see `koios_chain`.
+The rules are those of scalus, driven by `scalus.mjs`. Amounts are lovelace. No blocks, no time: see `koios_chain`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import select
 import shutil
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ class Out:
 
 @dataclass(frozen=True)
 class Tx:
-    """A transaction as a block holds it. `made` and `used`: what it really did, with a failed script its collateral only."""
+    """A transaction in a block. `made` and `used` are what it really did: of one whose script failed, collateral."""
 
     id: str
     raw: bytes = field(repr=False)
@@ -53,11 +54,11 @@ class Tx:
     valid: bool
     made: tuple[Out, ...]
     used: tuple[Ref, ...]
-    collateral: tuple[Ref, ...]
-    collateral_return: Out | None
     minted: Mapping[Asset, int]
-    invalid_before: int | None
-    invalid_after: int | None
+    collateral: tuple[Ref, ...] = ()
+    collateral_return: Out | None = None
+    invalid_before: int | None = None
+    invalid_after: int | None = None
 
 
 def _assets(raw: Mapping[bytes, Mapping[bytes, int]]) -> dict[Asset, int]:
@@ -74,7 +75,7 @@ def _out(ref: Ref, raw: Any) -> Out:
 
 
 def read_tx(txid: str, raw: bytes) -> Tx:
-    """A signed transaction from its CBOR form. The index of a collateral return is the number of the outputs, by the rules."""
+    """A signed transaction from its CBOR form. By the rules a collateral return has the number of outputs as index."""
     body, _, valid, _ = cbor2.loads(raw)
     outputs = [_out((txid, n), each) for n, each in enumerate(body[1])]
     back = _out((txid, len(outputs)), body[16]) if 16 in body else None
@@ -113,6 +114,7 @@ class Ledger:
             raise Missing("The tests' Cardano ledger is not installed: it needs Node.js 18 or newer, then `make test`.")
         command = [node, str(Path(__file__).with_name("scalus.mjs")), str(modules)]
         self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._turn = threading.Lock()
 
     def open(self, address: str, lovelace: int) -> int:
         """A new ledger in which one output, `00…00#0`, pays `address`."""
@@ -136,11 +138,12 @@ class Ledger:
 
     def _ask(self, **request: object) -> Any:
         assert self._child.stdin and self._child.stdout
-        self._child.stdin.write(json.dumps(request).encode() + b"\n")
-        self._child.stdin.flush()
-        if not select.select([self._child.stdout], [], [], 60)[0]:
-            raise TimeoutError("the ledger did not answer within a minute")
-        line = self._child.stdout.readline()
+        with self._turn:
+            self._child.stdin.write(json.dumps(request).encode() + b"\n")
+            self._child.stdin.flush()
+            if not select.select([self._child.stdout], [], [], 60)[0]:
+                raise TimeoutError("the ledger did not answer within a minute")
+            line = self._child.stdout.readline()
         if not line:
             raise ConnectionError(f"the ledger ended: {request['call']}")
         return json.loads(line)

@@ -1,7 +1,7 @@
 """What PostgREST does to the rows of a call: arguments, filters, order, pages, columns, and its errors.
 
-After its documents. It covers what a client of Koios may send: `limit`, `offset`, `order`, `select`, the operators eq gt gte
-lt lte neq in is, `not.`, and one level of `or`; not embedding, JSON paths, casts or ranges in headers.
+After its documents. It covers what a client of Koios may send: `limit`, `offset`, `order`, `select`, the operators eq
+gt gte lt lte neq in is, `not.`, and one level of `or`; not embedding, JSON paths, casts or ranges in headers.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class Refusal(Exception):
         return json.dumps(text).encode()
 
 
+def no_function(signature: str) -> Refusal:
+    """What a name or arguments that no function has get."""
+    return Refusal(404, "PGRST202", f"Could not find the function grest.{signature} in the schema cache")
+
+
 def arguments(name: str, call: Call, body: bytes) -> Row:
     """The call's arguments from a JSON body, with defaults. Raises Refusal."""
     try:
@@ -39,8 +44,7 @@ def arguments(name: str, call: Call, body: bytes) -> Row:
     given = given if isinstance(given, dict) else {}
     args = {**call.args, **given}
     if set(given) - set(call.args) or None in args.values():
-        signature = f"grest.{name}({', '.join(given)})"
-        raise Refusal(404, "PGRST202", f"Could not find the function {signature} in the schema cache")
+        raise no_function(f"{name}({', '.join(given)})")
     for key, value in args.items():
         kind = list if call.args[key] is None else type(call.args[key])
         if type(value) is not kind:
@@ -115,7 +119,8 @@ def _number(query: dict[str, str], name: str, default: int) -> int:
 
 def shape(rows: list[Row], call: Call, query: Query, prefer: str) -> tuple[int, str, list[Row]]:
     """The page that a query asks of rows: HTTP status, Content-Range, rows. Raises Refusal."""
-    rows = [{name: row[name] for name in call.columns} for row in rows]
+    if call.columns:
+        rows = [{name: row[name] for name in call.columns} for row in rows]
     single = dict(query)
     for name, text in query:
         if name == "or":
@@ -131,7 +136,7 @@ def shape(rows: list[Row], call: Call, query: Query, prefer: str) -> tuple[int, 
     page = rows[offset : offset + min(_number(single, "limit", MAX_ROWS), MAX_ROWS)]
     columns = single.get("select", "*")
     if columns != "*":
-        if set(columns.split(",")) - set(call.columns):
+        if page and set(columns.split(",")) - set(page[0]):
             raise Refusal(400, "42703", f"column does not exist: {columns}")
         page = [{name: row[name] for name in columns.split(",")} for row in page]
     span = f"{offset}-{offset + len(page) - 1}" if page else "*"

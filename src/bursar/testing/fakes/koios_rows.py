@@ -8,7 +8,7 @@ datums, reference scripts, withdrawals, certificates, governance, metadata of tr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,15 +18,22 @@ from bursar.testing.fakes.koios_chain import Block, digest
 from bursar.testing.fakes.koios_ledger import Asset, Out, Ref, Tx
 
 EPOCH_SLOTS = 86_400
+NO_SCRIPT = dict.fromkeys(("datum_hash", "inline_datum", "reference_script"))
+NEVER = (  # what no transaction here has
+    "reference_inputs", "withdrawals", "certificates", "native_scripts", "plutus_contracts", "voting_procedures",
+    "proposal_procedures",
+)
+VRF_KEY = bech32.encode("vrf_vk", digest("vrf"))
+POOL = bech32.encode("pool", digest("pool", size=28))
 
 Row = dict[str, Any]
 
 
 @dataclass
 class Registry:
-    """The off-chain token registry as a backend has cached it (K8): `known` holds name, ticker, decimals … of an asset.
+    """The off-chain token registry as the backends cached it (K8): `known` holds an asset's name, ticker, decimals.
 
-    An asset of `uncached` was minted too lately for the cache: its decimals are null and `asset_info` has no row for it.
+    An asset of `uncached` was minted too lately for the cache: its decimals are null and `asset_info` has no row.
     """
 
     known: dict[Asset, dict[str, Any]] = field(default_factory=dict)
@@ -37,11 +44,11 @@ class Registry:
 
 
 class Place(NamedTuple):
-    """Where a transaction stands; `number` counts all of the chain, like db-sync's id."""
+    """Where a transaction stands: `position` in its block; `number` counts all of the chain, like db-sync's id."""
 
     tx: Tx
     block: Block
-    index: int
+    position: int
     number: int
 
 
@@ -57,8 +64,8 @@ class View:
         self.spent: dict[Ref, str] = {}
         self.owned: defaultdict[str, list[Out]] = defaultdict(list)  # by address, and by payment credential
         for block in self.blocks:
-            for index, tx in enumerate(block.txs):
-                self.txs[tx.id] = Place(tx, block, index, len(self.txs))
+            for position, tx in enumerate(block.txs):
+                self.txs[tx.id] = Place(tx, block, position, len(self.txs))
                 self.spent.update((ref, tx.id) for ref in tx.used)
                 for out in tx.made:
                     self.outs[out.ref] = out
@@ -106,10 +113,10 @@ def _block(view: View, block: Block) -> Row:
         "block_size": 900 + sum(len(tx.raw) for tx in block.txs),
         "block_time": block.time,
         "tx_count": len(block.txs),
-        "vrf_key": bech32.encode("vrf_vk", digest("vrf")),
-        "op_cert": digest("certificate").hex(),
+        "vrf_key": VRF_KEY,
+        "op_cert": VRF_KEY.encode().hex(),
         "op_cert_counter": 1,
-        "pool": bech32.encode("pool", digest("pool", size=28)),
+        "pool": POOL,
         "proto_major": 10,
         "proto_minor": 0,
         "total_output": str(sum(out.value for tx in block.txs for out in tx.made)) if block.txs else None,
@@ -129,9 +136,7 @@ def _utxo(view: View, out: Out, extended: object) -> Row:
         "stake_address": out.stake,
         "payment_cred": out.cred,
         **_at(view.txs[out.ref[0]].block),
-        "datum_hash": None,
-        "inline_datum": None,
-        "reference_script": None,
+        **NO_SCRIPT,
         "asset_list": view.assets(out.assets) if extended else None,  # K1
         "is_spent": out.ref in view.spent,
     }
@@ -145,9 +150,7 @@ def _put(view: View, out: Out, assets: object) -> Row:
         "tx_hash": out.ref[0],
         "tx_index": out.ref[1],
         "value": str(out.value),
-        "datum_hash": None,
-        "inline_datum": None,
-        "reference_script": None,
+        **NO_SCRIPT,
         "asset_list": view.assets(out.assets) if assets else [],
     }
 
@@ -168,7 +171,7 @@ def _tx(view: View, place: Place, args: Row) -> Row:
         "epoch_slot": block.slot % EPOCH_SLOTS,
         "absolute_slot": block.slot,
         "tx_timestamp": block.time,
-        "tx_block_index": place.index,
+        "tx_block_index": place.position,
         "tx_size": len(tx.raw),
         "total_output": str(sum(out.value for out in tx.made)),
         "fee": str(tx.fee),
@@ -179,17 +182,11 @@ def _tx(view: View, place: Place, args: Row) -> Row:
         "valid_contract": tx.valid,
         "collateral_inputs": _puts(view, tx.collateral if scripts and args["_inputs"] else (), assets),
         "collateral_output": [_put(view, back, assets)] if back else None,
-        "reference_inputs": [],
         "inputs": _puts(view, tx.used if args["_inputs"] else (), assets),
         "outputs": [_put(view, out, assets) for out in tx.made],
-        "withdrawals": [],
         "assets_minted": mints,
         "metadata": None,
-        "certificates": [],
-        "native_scripts": [],
-        "plutus_contracts": [],
-        "voting_procedures": [],
-        "proposal_procedures": [],
+        **{name: [] for name in NEVER},
     }
 
 
@@ -269,77 +266,58 @@ def _asset(view: View, asset: Asset) -> Row | None:
 
 @dataclass(frozen=True)
 class Call:
-    """One call: its rows (they may hold more), the columns shown, its arguments with defaults (None: required), its order."""
+    """One call: its rows, its arguments with their defaults (None: required), and in what order they come.
+
+    `order`: "backend" (each its own, K5), "height" (newest first, equals as the backend likes) or "given".
+    `columns`: those shown, where the rows hold more; empty for all.
+    """
 
     rows: Callable[[View, Row], list[Row]]
-    columns: tuple[str, ...]
     args: Mapping[str, Any] = field(default_factory=dict)
-    order: str = ""
+    order: str = "backend"
+    columns: Sequence[str] = ()
     method: str = "POST"
 
 
-def _columns(text: str) -> tuple[str, ...]:
-    return tuple(text.split())
-
-
-_BLOCK = "block_height block_size block_time tx_count vrf_key"
-_UTXO = _columns(
-    "tx_hash tx_index address value stake_address payment_cred epoch_no block_height block_time datum_hash inline_datum"
-    " reference_script asset_list is_spent"
+_BLOCK = (
+    "hash epoch_no abs_slot epoch_slot block_height block_size block_time tx_count vrf_key pool proto_major proto_minor"
+    " op_cert_counter parent_hash"
 )
-_TX = _columns("tx_hash epoch_no block_height block_time")
-_FLAGS = dict.fromkeys(_columns("_inputs _metadata _assets _withdrawals _certs _scripts _bytecode _governance"), False)
-_NEWEST = "block_height.desc"
+_INFO = "era op_cert total_output total_fees num_confirmations child_hash"
+_FLAGS = "_inputs _metadata _assets _withdrawals _certs _scripts _bytecode _governance"
+_SINCE = {"_after_block_height": 0}
+_EXTENDED = {"_extended": False}
 
 CALLS: dict[str, Call] = {
     "tip": Call(
         lambda view, _: [_block(view, view.tip)],
-        _columns("hash epoch_no era abs_slot epoch_slot block_height block_no block_time"),
+        columns="hash epoch_no era abs_slot epoch_slot block_height block_no block_time".split(),
         method="GET",
     ),
     "blocks": Call(
-        lambda view, _: [_block(view, block) for block in view.blocks],
-        _columns(f"hash epoch_no abs_slot epoch_slot {_BLOCK} pool proto_major proto_minor op_cert_counter parent_hash"),
-        order=_NEWEST,
+        lambda view, _: [_block(view, block) for block in reversed(view.blocks)],
+        order="given",
+        columns=_BLOCK.split(),
         method="GET",
     ),
     "block_info": Call(
         lambda view, args: [_block(view, block) for block in _named(view, args)],
-        _columns(
-            f"hash epoch_no era abs_slot epoch_slot {_BLOCK} op_cert op_cert_counter pool proto_major proto_minor"
-            " total_output total_fees num_confirmations parent_hash child_hash"
-        ),
         {"_block_hashes": None},
+        columns=f"{_BLOCK} {_INFO}".split(),
     ),
-    "block_txs": Call(_block_txs, ("block_hash", *_TX), {"_block_hashes": None}),
-    "tx_info": Call(
-        _tx_info,
-        _columns(
-            "tx_hash block_hash block_height epoch_no epoch_slot absolute_slot tx_timestamp tx_block_index tx_size"
-            " total_output fee treasury_donation deposit invalid_before invalid_after valid_contract collateral_inputs"
-            " collateral_output reference_inputs inputs outputs withdrawals assets_minted metadata certificates"
-            " native_scripts plutus_contracts voting_procedures proposal_procedures"
-        ),
-        {"_tx_hashes": None, **_FLAGS},
-    ),
-    "tx_status": Call(_tx_status, ("tx_hash", "num_confirmations"), {"_tx_hashes": None}, order="given"),
-    "address_utxos": Call(_utxos, _UTXO, {"_addresses": None, "_extended": False}),
-    "credential_utxos": Call(_utxos, _UTXO, {"_payment_credentials": None, "_extended": False}),
-    "utxo_info": Call(_utxo_info, _UTXO, {"_utxo_refs": None, "_extended": False}),
+    "block_txs": Call(_block_txs, {"_block_hashes": None}),
+    "tx_info": Call(_tx_info, {"_tx_hashes": None, **dict.fromkeys(_FLAGS.split(), False)}),
+    "tx_status": Call(_tx_status, {"_tx_hashes": None}, "given"),
+    "address_utxos": Call(_utxos, {"_addresses": None, **_EXTENDED}),
+    "credential_utxos": Call(_utxos, {"_payment_credentials": None, **_EXTENDED}),
+    "utxo_info": Call(_utxo_info, {"_utxo_refs": None, **_EXTENDED}),
     "address_outputs": Call(
         _outputs,
-        _columns("address tx_hash tx_index value stake_address payment_cred epoch_no block_height block_time is_spent"),
-        {"_addresses": None, "_after_block_height": 0},
-        order=_NEWEST,
+        {"_addresses": None, **_SINCE},
+        "height",
+        "address tx_hash tx_index value stake_address payment_cred epoch_no block_height block_time is_spent".split(),
     ),
-    "address_txs": Call(_txs, _TX, {"_addresses": None, "_after_block_height": 0}, order=_NEWEST),
-    "credential_txs": Call(_txs, _TX, {"_payment_credentials": None, "_after_block_height": 0}, order=_NEWEST),
-    "asset_info": Call(
-        _asset_info,
-        _columns(
-            "policy_id asset_name asset_name_ascii fingerprint minting_tx_hash total_supply mint_cnt burn_cnt"
-            " creation_time minting_tx_metadata token_registry_metadata cip68_metadata"
-        ),
-        {"_asset_list": None},
-    ),
+    "address_txs": Call(_txs, {"_addresses": None, **_SINCE}, "height"),
+    "credential_txs": Call(_txs, {"_payment_credentials": None, **_SINCE}, "height"),
+    "asset_info": Call(_asset_info, {"_asset_list": None}),
 }

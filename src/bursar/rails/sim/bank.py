@@ -32,6 +32,7 @@ class Landing(Struct, frozen=True):
     money: Money
     key: str
     attempt: str
+    cost: int  # what the rail charged on top
 
 
 TERMS = {  # rail -> (resend, replace, what the rail dedupes by)
@@ -55,24 +56,29 @@ class Bank:
         self.landed: list[Landing] = []
         self.failed: list[tuple[Instant, str]] = []
         self.used: set[str] = set()
+        self.reneged: set[str] = set()  # to whom it may have paid what it had promised to refuse
 
     def arrive(self, attempt: Attempt) -> Outcome:
         prepared = attempt.prepared
-        to, minor = prepared.payload.split("|")
+        to, minor, fee = prepared.payload.split("|")
         if refused := self.refuse(prepared):
             self.failed.append((self.now(), attempt.key))
             return Rejected(refused, final=refused == "no funds" and self.dice.random() < 0.05)
-        if self.dedupes == "key" and any(landing.key == attempt.key for landing in self.landed):
-            return Done(attempt.key) if self.dice.random() < 0.5 else Rejected("duplicate")  # speaks of this send only
+        before = next((x for x in self.landed if x.key == attempt.key), None) if self.dedupes == "key" else None
+        if before:  # a refusal speaks of this send only
+            return Done(attempt.key, before.cost) if self.dice.random() < 0.5 else Rejected("duplicate")
         if self.dedupes == "resource":
             self.used.add(prepared.resource)
+        cost = self.dice.randint(0, int(fee)) if int(fee) else 0
         self.log.append(to)
-        self.landed.append(Landing(self.now(), to, Money("BTC", int(minor)), attempt.key, attempt.id))
-        return Done(attempt.key)
+        self.landed.append(Landing(self.now(), to, Money("BTC", int(minor)), attempt.key, attempt.id, cost))
+        return Done(attempt.key, cost)
 
     def refuse(self, prepared: Prepared) -> str:
         if prepared.expires_at is not None and self.now() > prepared.expires_at:
-            return "expired"
+            if not self.trouble.renege or self.dice.random() >= self.trouble.renege:
+                return "expired"
+            self.reneged.add(prepared.payload.split("|")[0])
         if prepared.resource in self.used:
             return "spent"
         return "no funds" if self.dice.random() < self.trouble.refusal else ""
@@ -99,7 +105,7 @@ class BankRail:
         expires_at = self.now() + 30 * SECOND if bank.replace is Replace.EXPIRY else None
         fresh = {"key": key, "resource": f"{bank.name}-{self.dice.getrandbits(48)}", "": ""}[bank.dedupes]
         shared = (resource or fresh) if bank.replace is Replace.SHARED else ""
-        return Prepared(f"{effect.to}|{effect.money.minor}", terms, shared, expires_at)
+        return Prepared(f"{effect.to}|{effect.money.minor}|{effect.fee}", terms, shared, expires_at)
 
     async def submit(self, attempt: Attempt) -> Outcome:
         await self.pause()
@@ -118,8 +124,9 @@ class BankRail:
         then = bank.now() - hidden - cached
         if self.dice.random() < self.trouble.cut_short:
             return Absent(bank.now() - cached, complete=False)
-        if any(landing.key == attempt.key and landing.at <= then for landing in bank.landed):
-            return Done(attempt.key)
+        costs = [x.cost for x in bank.landed if x.key == attempt.key and x.at <= then]
+        if costs:
+            return Done(attempt.key, max(costs))
         failed = any(key == attempt.key and at <= then for at, key in bank.failed)
         return Absent(bank.now() - cached, why="failed" if failed else "not found")
 
@@ -146,10 +153,11 @@ class BankRail:
                 f"{self.bank.name}#{n}",
                 f"{self.bank.name}#{n}",
                 0,
-                self.now(),
+                landing.at + SKEW,  # its own record, by its own clock
                 keys=(landing.key,),
                 money=landing.money,
                 proves=landing.key,
+                cost=landing.cost,
             )
             for n, landing in enumerate(self.bank.landed[first:end], first)
             if landing.key in keys

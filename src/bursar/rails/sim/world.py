@@ -28,3 +28,6 @@ class Trouble(Struct):
     spurious: float = 0.0  # wake-ups without a cause
     slow_commit: float = 0.0  # transactions that stay open
     blind: float = 0.0  # a source that answers nothing for a while
+    late_commit: float = 0.0  # a COMMIT that happens after its caller was told that the connection is lost
+    lie: float = 0.0  # a node says another amount than the block holds
+    renege: float = 0.0  # a rail takes what it had promised to refuse

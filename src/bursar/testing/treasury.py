@@ -1,0 +1,217 @@
+"""A treasury that pays: legs and allocations over banks of all terms, and what must hold of them."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from msgspec import json
+
+from ..core.ledger import RESERVED
+from ..core.money import Money
+from ..core.outcomes import Attempt
+from ..core.proofs import Fate, fate
+from ..core.subject import UNDECLARED, Decision, Mover, Spec, Status, Subject, SubjectId
+from ..payouts import allocation, leg
+from ..payouts.leg import Leg
+from ..rails.sim import SECOND, TERMS, Bank, BankRail, Pause, Trouble
+from ..store.memory import Row
+from .audits import SLACK, demand
+from .world import Clock, World
+
+PATIENCE = 90 * SECOND
+
+
+class Treasury:
+    controllers = (leg.controller, allocation.controller)
+
+    def __init__(self, world: World, adapter: type[BankRail]) -> None:
+        d = world.dice
+        self.world, self.adapter = world, adapter
+        self.log: list[str] = []
+        self.banks = {name: Bank(name, d, world.skewed(), world.trouble, self.log) for name in TERMS}
+        self.funded = dict.fromkeys(TERMS, 0)
+        for name in TERMS:
+            self.fund(name, d.choice((0, 500, 5000)))
+        self.sources = world.plan.fed
+        self.wanted: dict[str, set[Leg]] = {}  # by name: two where somebody took the name of an allocation's leg
+        self.splits: dict[str, allocation.Split] = {}
+        self.landed = 0
+        self.seen: dict[str, int] = {}
+        self.open: dict[SubjectId, tuple[int, list[Attempt]]] = {}  # as of a version
+
+    # -- what happens -----------------------------------------------------------------------
+    def happen(self, kind: str, dice: Random) -> bool:
+        match kind:
+            case "leg" if len(self.wanted) < 12:
+                self.leg(f"p{len(self.wanted)}", dice)
+            case "split" if len(self.splits) < 2:
+                self.split(dice)
+            case "squat" if len(self.splits) < 2:
+                self.leg(f"a{len(self.splits)}.{dice.choice('xyzw')}", dice)
+                self.split(dice)
+                if dice.random() < 0.5:  # whichever comes first has the name
+                    self.world.wishes[-2:] = self.world.wishes[:-3:-1]
+            case "cancel" if self.wanted:
+                name = dice.choice(list(self.wanted))
+                self.world.tell(f"cancel {name}")
+                self.world.act(SubjectId("t", "payout", name), "cancelled", "")
+            case "fund":
+                self.fund(dice.choice(self.world.plan.rails), 200)
+        return kind in ("leg", "split", "squat", "cancel", "fund")
+
+    def fund(self, rail: str, minor: int) -> None:
+        self.funded[rail] += minor
+        self.world.fund(leg.wallet(rail), minor)
+
+    def leg(self, name: str, dice: Random) -> None:
+        fee = dice.choice((0, 0, 7))
+        wish = Leg(dice.choice(self.world.plan.rails), name, Money("BTC", dice.randint(1, 999)), PATIENCE, fee=fee)
+        self.wanted.setdefault(name, set()).add(wish)
+        self.world.tell(f"payout {name}: {wish.money.minor} over {wish.rail}")
+        self.world.declare("payout", name, wish)
+
+    def split(self, dice: Random) -> None:
+        name = f"a{len(self.splits)}"
+        weights = {k: dice.randint(0, 5) for k in "xyz"} | {"w": 1}
+        rail = dice.choice(self.world.plan.rails)
+        self.splits[name] = spec = allocation.Split(Money("BTC", dice.randint(1, 999)), weights, rail)
+        self.world.tell(f"allocation {name}: {spec.total.minor} over {rail}, {weights}")
+        to = self.world.declare("allocation", name, spec)
+        for child, body in allocation.legs_of(to, json.encode(spec)).items():
+            self.wanted.setdefault(child, set()).add(leg.leg_of(body))
+
+    # -- the scene --------------------------------------------------------------------------
+    def rails(self, now: Clock, pause: Pause) -> dict[str, Any]:
+        world = self.world
+        return {name: self.adapter(bank, world.dice, now, pause, world.trouble) for name, bank in self.banks.items()}
+
+    def passed(self) -> None: ...
+
+    def calmed(self, trouble: Trouble) -> None:
+        for name, bank in self.banks.items():
+            bank.trouble = trouble
+            self.fund(name, 20_000)
+
+    def delay(self, bank: Bank, attempt: Attempt) -> None:
+        """Late arrivals are aimed at the deadlines that the data names: uniform dice hardly ever hit them."""
+        world, d, ends = self.world, self.world.dice, attempt.prepared.expires_at
+        aimed = ends is not None and d.random() < 0.6
+        due = (ends or 0) + d.randint(-10, 3) * SECOND if aimed else world.now + d.randint(0, 90) * SECOND
+        world.later(max(due, world.now), lambda: bank.arrive(attempt))
+
+    # -- audits -----------------------------------------------------------------------------
+    def stepped(self) -> None:
+        """Everything that landed was wanted, recorded before it left, and happened once."""
+        if len(self.log) == self.landed:
+            return
+        self.landed = len(self.log)
+        for bank in self.banks.values():
+            for x in bank.landed[self.seen.get(bank.name, 0) :]:
+                self.world.tell(f"{bank.name} has paid {x.money.minor} to {x.to}, it cost {x.cost}")
+                row = self.world.store.rows[SubjectId(*x.key.split("/")[:3])]
+                demand(f"attempt/{x.attempt}" in row.keys, x.to, "landed before it was recorded")
+                demand(x.money == self.spec(x.to).money, x.to, "was paid", x.money)
+                once = bank.effects(x.to) <= 1 or x.to in bank.reneged
+                demand(once, x.to, "was paid", bank.effects(x.to), "times on", bank.name)
+            self.seen[bank.name] = len(bank.landed)
+        everywhere = [x.to for b in self.banks.values() for x in b.landed if b.name != "setting" and not b.reneged]
+        demand(len(everywhere) == len(set(everywhere)), "paid on two rails")
+
+    def spec(self, name: str) -> Leg:
+        """What is wanted under this name: of two wishes the one that was recorded."""
+        row = self.world.store.rows.get(SubjectId("t", "payout", name))
+        demand(name in self.wanted and row is not None, "nobody wanted", name)
+        assert row is not None
+        wish = next(leg.leg_of(r.body) for r in row.records if isinstance(r, Spec))
+        demand(wish in self.wanted[name], "nobody wanted", wish)
+        return wish
+
+    def glanced(self, subject: SubjectId) -> None:
+        """Whoever has something open past its horizon has told somebody."""
+        if subject.kind == "payout":
+            self.horizon(subject, SLACK)
+
+    def horizon(self, subject: SubjectId, slack: int) -> None:
+        row = self.world.store.rows[subject]
+        version, open_ = self.open.get(subject, (-1, []))
+        if version != row.version:
+            cases = Subject(subject, 0, row.records).cases("pay")
+            over = any(fate(case) is Fate.DONE for case in cases)
+            open_ = [] if over else [case.attempt for case in cases if fate(case) is Fate.OPEN]
+            self.open[subject] = row.version, open_
+        held = {r.about for r in row.records if isinstance(r, Decision) and r.name == "held"} if open_ else set()
+        for attempt in open_:
+            told = self.world.now < attempt.horizon + slack or attempt.id in held
+            demand(told, subject.id, attempt.id, "is open past its horizon, nobody told")
+
+    def decided(self, subject: SubjectId, decision: Decision) -> None: ...
+
+    def stated(self, subject: SubjectId, status: Status) -> None:
+        """Reserved before it may leave, and spent only when it has landed."""
+        if subject.kind != "payout":
+            return
+        name = subject.id.rstrip("'")
+        bank = self.banks[self.spec(name).rail] if name in self.wanted else None
+        if bank is None:
+            return
+        times = bank.effects(name)
+        demand(not times or bool(status.postings) or name in bank.reneged, name, "was paid, the ledger has nothing")
+        for p in status.postings:
+            spent = not any(x.account.endswith(RESERVED) for x in p.lines)
+            demand(not spent or times > 0, name, "is posted and was not paid")
+
+    def ended(self, subject: SubjectId, status: Status) -> None:
+        match subject.kind:
+            case "payout":
+                self.horizon(subject, 0)
+                self.payout(subject, status)
+            case "allocation":
+                self.allocation(subject, status)
+
+    def payout(self, subject: SubjectId, status: Status) -> None:
+        name, state = subject.id.rstrip("'"), status.state
+        bank = self.banks[self.spec(name).rail]
+        times, fed = bank.effects(name), bank.name in self.world.plan.fed
+        broken = name in bank.reneged
+        fine = state == "settled" and times or state == "cancelled" and (not times or broken and not fed)
+        fine = fine or status.mover is Mover.OPERATOR and (times <= 1 or broken)
+        demand(bool(fine), name, "ends", state, "with", times, "payments")
+        wished = any(to == subject for to, _ in self.world.granted)
+        demand(not wished or state == "cancelled" or broken, name, "ends", state, ", cancelled")
+        demand(not (fed and times) or state == "settled", name, "ends", state, ", and the bank's own record has it")
+        twice = times > 1 and fed
+        demand(not twice or "paid_twice" in status.flags, name, "was paid", times, "times, and nobody says so")
+
+    def allocation(self, subject: SubjectId, status: Status) -> None:
+        name, rows = subject.id.rstrip("'"), self.world.store.rows
+        spec = self.splits[name]
+        bodies = allocation.legs_of(SubjectId("t", "allocation", name), json.encode(spec))
+        legs = {k: r for k in bodies if (r := rows.get(SubjectId("t", "payout", k)))}
+        states = {r.status.state for r in legs.values() if r.status}
+        asks = any(r.status and r.status.mover is Mover.OPERATOR for r in legs.values())
+        taken = {k for k, r in legs.items() if self.spec(k) != leg.leg_of(bodies[k])}
+        said = {r.about for r in rows[subject].records if isinstance(r, Decision) and r.name == UNDECLARED}
+        demand(said == {f"t/payout/{k}" for k in taken}, name, ": taken are", taken, ", said of", said)
+        if taken:
+            demand(status.mover is Mover.OPERATOR, name, "ends", status.state, ",", taken, "is somebody else's")
+            return
+        over = states <= {"settled", "cancelled"} and not asks
+        demand((status.state == "settled") == over, name, "ends", status.state, ":", states)
+        landed = {x.to: x.money.minor for bank in self.banks.values() for x in bank.landed}
+        paid = sum(minor for to, minor in landed.items() if to in bodies)
+        whole = status.state == "settled" and "cancelled" not in states
+        demand(not whole or paid == spec.total.minor, name, "paid", paid)
+
+    def finished(self) -> None:
+        """Where nothing is in doubt, the ledger is what the bank holds, to the last unit."""
+        rows: dict[str, list[Row]] = {}
+        for subject, row in self.world.store.rows.items():
+            if subject.kind == "payout" and subject.id.rstrip("'") in self.wanted:
+                rows.setdefault(self.spec(subject.id.rstrip("'")).rail, []).append(row)
+        sums = self.world.store.balances["t"]
+        for name, bank in self.banks.items():
+            sure = all(r.status and r.status.mover is not Mover.OPERATOR for r in rows.get(name, []))
+            if sure and bank.name != "setting" and not bank.reneged:
+                left = self.funded[name] - sum(x.money.minor + x.cost for x in bank.landed)
+                demand(sums[leg.wallet(name), "BTC"] == left, name, ":", sums[leg.wallet(name), 'BTC'], ", bank", left)

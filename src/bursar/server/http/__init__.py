@@ -1,0 +1,1 @@
+"""HTTP: the API, the health endpoints and the pages. A handler decodes, authorises, calls one command and encodes."""

@@ -1,0 +1,34 @@
+"""The application that uvicorn serves."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from litestar import Litestar, Request
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+
+from ..shell import Shell
+from ..wiring import Bursar
+from . import api, health, pages, problems
+from .auth import Caller, Sessions, caller_of
+
+
+def application(bursar: Bursar, shell: Shell, sessions: Sessions) -> Litestar:
+    async def caller(request: Request[Any, Any, Any]) -> Caller:
+        return await caller_of(request, bursar.keys)
+
+    return Litestar(
+        [*api.ROUTES, *health.ROUTES, *pages.ROUTES],
+        dependencies={
+            "bursar": Provide(lambda: bursar, sync_to_thread=False),
+            "shell": Provide(lambda: shell, sync_to_thread=False),
+            "sessions": Provide(lambda: sessions, sync_to_thread=False),
+            "caller": Provide(caller),
+        },
+        exception_handlers=problems.HANDLERS,
+        openapi_config=OpenAPIConfig("Bursar", version("bursar"), render_plugins=[], enabled_endpoints=set()),
+        request_max_body_size=100_000,
+        logging_config=None,
+    )

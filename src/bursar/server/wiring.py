@@ -1,0 +1,139 @@
+"""What is configured, put together: store, rails, controllers, sinks. The tables of this house stand here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from msgspec import Struct, json
+
+from .. import alerts, balances, invoices, sources
+from ..core.errors import CommitLost, Explained, LostRace
+from ..core.ports import Controller, Event, Executor, Sink, Source, Store
+from ..core.subject import Spec, SubjectId
+from ..engine import clock
+from ..engine.intake import command
+from ..engine.observe import Observer
+from ..engine.reconcile import BURSAR, Engine
+from ..invoices import xpub
+from ..invoices.commands import Offer
+from ..payouts import allocation, leg
+from ..sinks.callback import CallbackSink
+from ..sinks.jsonl import JsonlSink
+from ..store.memory import MemoryStore
+from . import encode, keys
+from .commands import Invoices, Payouts
+from .config import Config
+from .prices import Prices
+from .rails import RAILS
+
+SECOND = 1_000_000
+
+ALERTS = {  # (kind, flag) -> when it is an alert; docs/runbook has a page for each flag
+    ("invoice", "late"): alerts.Rule(dwell=30 * SECOND),
+    ("invoice", "overdue"): alerts.Rule(),
+    ("invoice", "reorged"): alerts.Rule(latched=True),
+    ("invoice", "wrong_asset"): alerts.Rule(),
+    ("invoice", "unassigned"): alerts.Rule(),
+    ("invoice", "contradicted"): alerts.Rule(latched=True),
+    ("payout", "stuck"): alerts.Rule(),
+    ("payout", "unfunded"): alerts.Rule(dwell=60 * SECOND),
+    ("payout", "paid_twice"): alerts.Rule(latched=True),
+    ("source", "blind"): alerts.Rule(),
+}
+
+CONTROLLERS: Mapping[str, Controller] = {
+    controller.kind: controller
+    for controller in (
+        invoices.controller,
+        xpub.controller,
+        leg.controller,
+        allocation.controller,
+        balances.controller,
+        sources.controller,
+        alerts.controller(ALERTS),
+        keys.controller,
+    )
+}
+
+
+class Rail(Struct, frozen=True):
+    """One configured place outside, ready for use."""
+
+    name: str
+    source: Source | None = None
+    executor: Executor | None = None
+    offers: tuple[Offer, ...] = ()
+    scales: Mapping[str, int] = {}
+    blind_after: int = 600 * SECOND
+    pause: float = 1.0  # seconds between two reads of a source that has nothing new
+
+
+class Bursar:
+    """The library's handle: `async with bursar.open(config) as b`."""
+
+    def __init__(self, config: Config, store: Store, rails: Mapping[str, Rail]) -> None:
+        self.config, self.store, self.rails = config, store, rails
+        executors = {name: rail.executor for name, rail in rails.items() if rail.executor is not None}
+        prices = Prices(config.prices)
+        self.engine = Engine(store, executors, CONTROLLERS, clock.now, prices.now, frozenset(ALERTS))
+        self.offers = {offer.way: offer for rail in rails.values() for offer in rail.offers}
+        self.scales = {asset: scale for rail in rails.values() for asset, scale in rail.scales.items()}
+        self.observers = {n: Observer(store, n, rail.source) for n, rail in rails.items() if rail.source is not None}
+        self.sinks: dict[str, Sink] = {
+            name: JsonlSink(Path(sink.jsonl), encode.event_line) for name, sink in config.sinks.items()
+        }
+        self.invoices = Invoices(self.engine, store, self.offers)
+        self.payouts = Payouts(self.engine, store, self.scales)
+        self.keys = keys.Keys(self.engine, store)
+
+    def tell(self, name: str, call: Callable[[Event], Awaitable[None]]) -> None:
+        """Every event, in order per subject, at least once, to a coroutine of the application's."""
+        self.sinks[name] = CallbackSink(call)
+
+    async def declare_sources(self) -> None:
+        """A subject a source, that says when it is blind."""
+        for name, rail in self.rails.items():
+            if rail.source is None:
+                continue
+            to = SubjectId(keys.SYSTEM, "source", name)
+            subject, _ = await self.store.load(to)
+            window = sources.Window(name, self.engine.now(), rail.blind_after)
+            if subject.records and sources.window_of(subject.spec.body).window == window.window:
+                continue
+            generation = subject.spec.generation + 1 if subject.records else 1
+            spec = Spec(generation, json.encode(window), BURSAR, self.engine.now())
+            try:
+                await command(self.engine, to, spec)
+            except (LostRace, CommitLost):
+                continue  # a replica of ours declares the same
+
+
+async def build(config: Config, more: Mapping[str, Rail], stack: AsyncExitStack) -> dict[str, Rail]:
+    out = dict(more)
+    for name, rail in config.rails.items():
+        family = name.split(":")[0]
+        if family not in RAILS:
+            raise Explained(f"there is no rail {name!r}", "known: " + ", ".join(f"{r}:…" for r in sorted(RAILS)))
+        out[name] = await RAILS[family](name, rail, stack)
+    return out
+
+
+@asynccontextmanager
+async def wired(
+    config: Config, more: Mapping[str, Rail] = {}, progress: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Bursar]:
+    """Everything open, nothing running yet; `more`: rails that no configuration can name. Raises Explained."""
+    async with AsyncExitStack() as stack:
+        store = await open_store(config, stack, progress)
+        bursar = Bursar(config, store, await build(config, more, stack))
+        yield bursar
+
+
+async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[str], None]) -> Store:
+    match config.database.url:
+        case "memory":
+            return MemoryStore(clock.now)
+        case url:
+            raise Explained(f"{url} is not known")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import json
 
-from ..core.facts import LIVE, Cursor, Stands, Watch
+from ..core.facts import LIVE, Stands, Watch
 from ..core.money import Instant
 from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Decide, Due, Step, Wait, at, at_position, at_watermark
@@ -38,14 +38,14 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
     seen = b.seen()
     up = {
         "partial": 0 < seen < b.enough,
-        "over": seen > b.plenty,
+        "over": any(p.excess and not p.trimmed for p in b.payments),
         "late": any(p.late and p.here and not p.accepted for p in b.payments),
         "replaced": any(p.standing.stands is Stands.DISPLACED for p in b.payments),
         "reorged": any(p.final and p.standing.stands is not Stands.INCLUDED for p in b.payments),
         "overdue": bool(overdue(s, b)),
         "wrong_asset": any(p.way is None and p.here for p in b.payments),
         "unassigned": any(p.before and p.here and not p.accepted for p in b.payments),
-        "refunded": any(p.refunded for p in b.payments),
+        "refunded": any(p.refunded or p.trimmed for p in b.payments),
         "marked": bool(s.decisions(ACCEPTED_SHORT) or s.decisions(ACCEPTED)),
         "contradicted": b.contradicted,
     }
@@ -183,17 +183,20 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
             return Refused("money has been seen: it can not be cancelled, only accepted or given back")
         case "cancelled":
             return None
-        case "accepted" | "refunded" if payment is None:
+        case "accepted" | "refunded" | "refunded_excess" if payment is None:
             return Refused(f"no payment {record.about}")
         case "accepted":
             return accept(payment)
-        case "refunded" if not record.body:
+        case "refunded" | "refunded_excess" if not record.body:
             return Refused("say the transaction with which it was given back")
         case "refunded":
             return Refused("it has been given back already") if payment and payment.refunded else None
+        case "refunded_excess":
+            over = payment is not None and payment.excess and not payment.trimmed
+            return None if over else Refused("of this payment nothing is too much")
         case "accepted_short":
             return None if 0 < b.seen() < b.enough else Refused("nothing that counts is here, or it is not short")
-    return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, cancelled")
+    return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, refunded_excess, cancelled")
 
 
 def accept(payment: Payment | None) -> Refused | None:

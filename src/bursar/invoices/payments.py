@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..core.facts import Standing, Stands, contradicted
 from ..core.ledger import Line, Posting
@@ -12,7 +14,7 @@ from ..core.money import Instant
 from ..core.subject import FINAL, Subject
 from .spec import MILLION, Invoice, Quote, Way, invoice_of, quote_of
 
-ACCEPTED, REFUNDED = "accepted", "refunded"  # acts about one payment
+ACCEPTED, REFUNDED, REFUNDED_EXCESS = "accepted", "refunded", "refunded_excess"  # acts about one payment
 
 
 class Payment(Struct, frozen=True):
@@ -26,6 +28,8 @@ class Payment(Struct, frozen=True):
     final: bool
     accepted: bool  # by an operator, although it is late or from before
     refunded: bool
+    trimmed: bool  # its excess was given back
+    excess: int = 0  # minor units of it beyond what the invoice still asked for
 
     @property
     def here(self) -> bool:
@@ -47,6 +51,7 @@ class Payment(Struct, frozen=True):
                 ("late", self.late),
                 ("accepted", self.accepted),
                 ("refunded", self.refunded),
+                ("excess refunded", self.trimmed),
             )
             if so
         ]
@@ -60,8 +65,9 @@ class Book(Struct, frozen=True):
 
     invoice: Invoice
     quotes: tuple[Quote, ...]
-    payments: tuple[Payment, ...]  # in the order in which they were first seen
+    payments: tuple[Payment, ...]  # final ones first, then in the order in which they were first seen
     contradicted: bool
+    cancelled: bool
 
     @property
     def deadline(self) -> Instant:
@@ -87,7 +93,7 @@ def book(s: Subject) -> Book:
     invoice = invoice_of(s.spec.body)
     quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
     finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
-    accepted, refunded = s.about(ACCEPTED), s.about(REFUNDED)
+    accepted, refunded, trimmed = s.about(ACCEPTED), s.about(REFUNDED), s.about(REFUNDED_EXCESS)
     payments = []
     for movement, standing in s.standing.items():
         fact = standing.fact
@@ -108,10 +114,27 @@ def book(s: Subject) -> Book:
                 final=movement in finals,
                 accepted=movement in accepted,
                 refunded=movement in refunded,
+                trimmed=movement in trimmed,
             )
         )
-    payments.sort(key=lambda p: (first_seen(p.standing), p.movement))
-    return Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)))
+    payments.sort(key=lambda p: (not p.final, first_seen(p.standing), p.movement))
+    cancelled = bool(s.decisions("cancelled"))
+    return cover(Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)), cancelled))
+
+
+def cover(b: Book) -> Book:
+    """Where more came than may be kept: of each payment the part that the invoice did not ask for any more."""
+    if b.seen() <= b.plenty:
+        return b
+    covered, out = Fraction(0), []
+    for p in b.payments:
+        money = p.standing.fact.money
+        if p.here and p.counts and p.way is not None and money is not None:
+            missing = max(Fraction(0), 1 - covered) * b.quotes[p.quote].expected[p.way.name]
+            p = replace(p, excess=max(0, money.minor - int(-(-missing // 1))))  # what is due, rounded up
+            covered += p.share
+        out.append(p)
+    return replace(b, payments=tuple(out))
 
 
 def first_seen(standing: Standing) -> tuple[Instant, Instant]:
@@ -142,32 +165,20 @@ def from_before(standing: Standing, way: Way) -> bool:
 
 def postings(s: Subject, b: Book) -> tuple[Posting, ...]:
     """Seen is not spendable: until it is final it lies in accounts of its own. What is beyond the price is owed."""
-    out, covered = [], Fraction(0)
-    generous = b.received() > b.plenty
-    for p in b.payments:
-        money = p.standing.fact.money
-        if money is None or not p.here:
-            continue
-        rail, asset = p.standing.fact.rail, money.asset
-        if not (p.final and p.standing.stands is Stands.INCLUDED):
-            lines = {f"inbound:{rail}": money.minor, f"invoice:{s.id.id}.inbound": -money.minor}
-        elif not p.counts:
-            lines = {f"received:{rail}": money.minor, f"unassigned:{s.id.id}": -money.minor}
-        else:
-            kept = due(p, b, covered, money.minor) if generous else money.minor
-            covered += p.share
-            lines = {
-                f"received:{rail}": money.minor,
-                f"invoice:{s.id.id}": -kept,
-                f"excess:{s.id.id}": kept - money.minor,
-            }
-        entry = tuple(Line(account, asset, minor) for account, minor in lines.items() if minor)
-        out.append(Posting(p.movement, entry))
-    return tuple(out)
+    return tuple(Posting(p.movement, tuple(lines(s, b, p))) for p in b.payments if p.here)
 
 
-def due(p: Payment, b: Book, covered: Fraction, minor: int) -> int:
-    """Of a payment the part that the invoice still asked for when it came, rounded up to a minor unit."""
-    assert p.way is not None
-    missing = max(Fraction(0), 1 - covered) * b.quotes[p.quote].expected[p.way.name]
-    return min(minor, int(-(-missing // 1)))
+def lines(s: Subject, b: Book, p: Payment) -> Iterator[Line]:
+    fact, money = p.standing.fact, p.standing.fact.money
+    if money is None:
+        return
+    if not (p.final and p.standing.stands is Stands.INCLUDED):
+        amounts = {f"inbound:{fact.rail}": money.minor, f"invoice:{s.id.id}.inbound": -money.minor}
+    elif not p.counts or b.cancelled:
+        amounts = {f"received:{fact.rail}": money.minor, f"unassigned:{s.id.id}": -money.minor}
+    else:
+        kept, owed = money.minor - p.excess, 0 if p.trimmed else p.excess
+        amounts = {f"received:{fact.rail}": kept + owed, f"invoice:{s.id.id}": -kept, f"excess:{s.id.id}": -owed}
+    for account, minor in amounts.items():
+        if minor:
+            yield Line(account, money.asset, minor)

@@ -5,27 +5,22 @@ of another major version, and does not watch over the server: call `start` again
 of a directory that it did not make, and never deletes `postmaster.pid`: PostgreSQL removes a stale one itself.
 
 What lies in the folder: `lock` (one launcher at a time) · `secret` (mode 600; the passwords are derived from it) ·
-`data/` (the cluster, whole or absent: initdb works in `making-…`, a rename makes it the cluster) · `socket/` (under /tmp
-where the path is too long for a socket) · `server.conf`, `server.log` · `elsewhere` (only as root, where the server's
-user cannot come here: a link to the directory that holds the rest).
+`data/` (the cluster, whole or absent: initdb works in `making-…`, a rename makes it the cluster) · `socket/` (it is
+under /tmp where the path is too long for a socket) · `server.conf`, `server.log` · `elsewhere` (only as root, where
+the server's user cannot come here: a link to the directory that holds all the rest).
 """
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
-import importlib.util
 import os
-import pwd
 import queue
 import re
 import secrets
 import shutil
 import signal
-import stat
 import struct
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -33,11 +28,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, NoReturn, Self
+from typing import Self
 
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+
+from bursar.store.embedded import cluster
+from bursar.store.embedded.cluster import EmbeddedError, User
+
+__all__ = ["DATABASE", "LOGIN_ROLES", "OWNER", "SETTINGS", "SUPERUSER", "Embedded", "EmbeddedError"]
 
 OWNER, MIGRATE = "bursar_owner", "bursar_migrate"
 LOGIN_ROLES = (MIGRATE, "bursar_engine", "bursar_api", "bursar_read")
@@ -55,6 +55,8 @@ _SOCKET_PATH_BYTES = 103        # sun_path holds 104 on macOS and 108 on Linux, 
 _LOG_BYTES = 8 * 1024 * 1024
 _ELSEWHERE = Path("/var/lib")   # not /var/tmp: systemd-tmpfiles deletes there what was not touched for 30 days
 _STOPS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))   # fast, immediate, by force
+_INITDB = ("-U", SUPERUSER, "--auth-local=scram-sha-256", "--auth-host=reject", "--encoding=UTF8", "--locale=C",
+           "--data-checksums")
 _BUSY = ('"postmaster.pid" already exists', f'{_SOCKET}.lock" already exists', "pre-existing shared memory")
 
 
@@ -79,6 +81,8 @@ class Embedded:
         `progress` gets sentences and, in a recovery, lines of the server's log. Raises EmbeddedError, and then leaves
         no process and no lock behind. Allowed again once the server has died.
         """
+        if self._server is not None:
+            self._server.join(1.0)      # one that was just killed takes a moment to end
         if self.pid is not None:
             raise EmbeddedError(f"PostgreSQL on {self.folder} runs already.", "Stop it first.")
         with ExitStack() as undo:
@@ -86,7 +90,7 @@ class Embedded:
             try:
                 self._start(time.monotonic() + timeout, progress)
             except (OSError, psycopg.Error) as error:
-                failed(f"PostgreSQL on {self.folder} did not start", str(error))
+                cluster.failed(f"PostgreSQL on {self.folder} did not start", str(error))
             undo.pop_all()
 
     def stop(self) -> None:
@@ -168,29 +172,35 @@ class Embedded:
             self.folder.mkdir(parents=True)
             self.folder.chmod(0o700 if os.geteuid() else 0o711)     # the server's user has to pass through
         if not self._locks:
-            self._locks.append(locked(self.folder))
+            self._locks.append(cluster.locked(self.folder))
         user = self._settle(progress)
-        home = self._binaries.resolve() if self._binaries else wheel()
-        version = version_of(home)
+        cluster.clean(self._place)
+        home = self._binaries.resolve() if self._binaries else cluster.wheel()
+        version = cluster.version_of(home)
         major = version.partition(".")[0]
-        if not passable(home / "bin", user):
-            home = copied(home, self._place / f"postgresql-{version}")
-        if not self._data.exists() or not any(self._data.iterdir()):
+        if not cluster.passable(home / "bin", user):
+            home = cluster.copied(home, self._place / f"postgresql-{version}")
+        if not self._data.exists():
             progress(f"making the database in {self._data}")
-            self._make(home, major, user, deadline)
-        self._check(major)
-        own(self._socket, user)
-        conf, lines = self._place / "server.conf", {**self._settings, "unix_socket_directories": str(self._socket)}
-        write(conf, "include 'data/postgresql.conf'\n"
-               + "".join("{} = '{}'\n".format(name, value.replace("'", "''")) for name, value in lines.items()))
-        conf.chmod(0o644)
+            if not (self._place / "secret").exists():
+                cluster.write(self._place / "secret", secrets.token_hex(32))
+            locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if int(major) >= 17 else []
+            quick = ["--no-sync"] if self._settings["fsync"] == "off" else []
+            cluster.make(home, self._place, user, self._password(SUPERUSER), [*_INITDB, *locale, *quick],
+                         deadline - time.monotonic())
+        cluster.check(self._data, major)
+        cluster.own(self._socket, user)
+        conf, ours = self._place / "server.conf", {**self._settings, "unix_socket_directories": str(self._socket)}
+        lines = ["include 'data/postgresql.conf'", *(f"{name} = {_quoted(value)}" for name, value in ours.items()), ""]
+        cluster.write(conf, "\n".join(lines), 0o644)
         _bound(self._place / "server.log")
         progress(f"starting PostgreSQL {version}")
         argv = [str(home / "bin" / "postgres"), "-D", str(self._data), "-c", f"config_file={conf}"]
-        self._launch(as_user(user, signal.SIGINT, argv), deadline, progress)
+        self._launch(cluster.as_user(user, signal.SIGINT, argv), deadline, progress)
         if not self._answers():
             raise EmbeddedError(f"Another server answers on {self._socket}.", "End it and start again.")
         self._provide()
+        cluster.clean(self._place)
 
     def _settle(self, progress: Callable[[str], None]) -> User:
         """Who runs the server, and whether the data has to lie elsewhere: PostgreSQL asks access(2), so root's powers
@@ -198,8 +208,8 @@ class Embedded:
         if not self._place.is_dir():
             raise EmbeddedError(f"The database of {self.folder} lay in {self._place}, which is gone.",
                                 f"Put it back from a backup, or delete {self.folder} to begin with an empty one.")
-        user = runner(self._place)
-        if not passable(self._place, user):
+        user = cluster.runner(self._place)
+        if not cluster.passable(self._place, user):
             if self._data.exists():
                 raise EmbeddedError(f"PostgreSQL runs as {user.name}, who may not pass through {self._place}.",
                                     "Let others pass through its parent directories again (chmod o+x), or move it.")
@@ -208,7 +218,7 @@ class Embedded:
             (self.folder / "elsewhere").symlink_to(place)
             progress(f"{user.name}, who runs PostgreSQL, may not enter {self.folder}: the data is kept in {place}")
         if self._place != self.folder.resolve() and len(self._locks) == 1:
-            self._locks.append(locked(self._place))        # a copy of the folder leads to the same place
+            self._locks.append(cluster.locked(self._place))    # a copy of the folder leads to the same place
         return user
 
     def _launch(self, argv: list[str], deadline: float, progress: Callable[[str], None]) -> None:
@@ -230,7 +240,8 @@ class Embedded:
                 time.sleep(0.01)
             text = "\n".join(_said(log, begin))
             if not any(sign in text for sign in _BUSY):
-                failed(f"PostgreSQL on {self._data} ended while it started", text)
+                code = self._server.process.returncode
+                cluster.failed(f"PostgreSQL on {self._data} ended while it started (exit code {code})", text)
             blame = _occupant(self._data)
             if time.monotonic() > deadline:
                 raise blame
@@ -265,7 +276,7 @@ class Embedded:
                             sql.Identifier(role), sql.Literal(self._password(role))))
                 if not {OWNER, MIGRATE} <= have:
                     connection.execute(sql.SQL("grant {} to {}").format(sql.Identifier(OWNER), sql.Identifier(MIGRATE)))
-            if not connection.execute("select from pg_database where datname = %s", [DATABASE]).fetchone():
+            if not connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone():
                 connection.execute(sql.SQL("create database {} owner {} template template0").format(
                     sql.Identifier(DATABASE), sql.Identifier(OWNER)))
 
@@ -286,9 +297,10 @@ class _Server(threading.Thread):
 
     def run(self) -> None:
         try:
-            with open(self._log, "ab", opener=private) as log:     # a session of its own: Ctrl-C is for us, not for it
-                process = subprocess.Popen(self._argv, cwd="/", env=environment(), stdin=subprocess.DEVNULL,
-                                           stdout=log, stderr=log, start_new_session=True)
+            with open(self._log, "ab", opener=cluster.private) as log:
+                process = subprocess.Popen(self._argv, cwd="/", env=cluster.environment(), stdin=subprocess.DEVNULL,
+                                           stdout=log, stderr=log,
+                                           start_new_session=True)      # Ctrl-C at the terminal is for us, not for it
         except OSError as error:
             self._forked.put(error)
         else:
@@ -311,16 +323,21 @@ def _occupant(data: Path) -> EmbeddedError:
         return EmbeddedError(f"Process {pid}, a former server of {data}, is dead, but its parent did not collect it.",
                              "End that parent; in a container, run it with an init (docker run --init).")
     if ours:
-        os.kill(pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGINT)
         return EmbeddedError(f"Process {pid}, an older server of {data}, does not stop.", f"End process {pid}.")
     return EmbeddedError(f"{data / 'postmaster.pid'} names process {command}), which is no server of this folder.",
                          f"If no PostgreSQL runs on it, delete {data / 'postmaster.pid'} and start again.")
 
 
+def _quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
 def _said(log: Path, begin: int) -> list[str]:
     with log.open("rb") as file:
         file.seek(begin)
-        return file.read().decode(errors="replace").splitlines()
+        return file.read().decode(errors="replace").rpartition("\n")[0].splitlines()     # whole lines only
 
 
 def _bound(log: Path) -> None:

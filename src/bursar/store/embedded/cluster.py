@@ -22,6 +22,7 @@ _HINTS = (
     ("No space left on device", "Free some space on that disk and start again."),
     ("could not look up effective user", "Give this user an entry in /etc/passwd: initdb asks for its name."),
     ("password authentication failed", "Put back the secret that belongs to this data directory."),
+    ("Permission denied", "Start as the user who owns that folder, or name another one."),
     ("shared memory", "Give the container a larger /dev/shm (docker run --shm-size=256m)."),
 )
 # A program of its own, not preexec_fn: no Python may run between fork and exec in a process that has threads.
@@ -70,11 +71,10 @@ def version_of(home: Path) -> str:
 
 
 def copied(home: Path, target: Path) -> Path:
-    """A copy that the server's user can reach, laid as in the wheel: its tools find their libraries beside the package."""
+    """A copy that the server's user can reach, laid as in the wheel: the tools seek libraries beside the package."""
     package = home.parent
     if not target.exists():
         half = target.with_name(f"making-{target.name}")
-        shutil.rmtree(half, ignore_errors=True)
         shutil.copytree(home, half / package.name / home.name, symlinks=True)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.is_dir():
@@ -131,13 +131,18 @@ def own(directory: Path, user: User) -> None:
         raise EmbeddedError(f"{directory} is not a directory of {user.name} alone.", "Delete it and start again.")
 
 
+def clean(place: Path) -> None:
+    """Throw away what a launcher left half made when it was killed. Its initdb died with it, but a process of that one
+    may write for a moment longer: so no name is used twice, and a start cleans first (for space) and last."""
+    for half in place.glob("making-*"):
+        shutil.rmtree(half, ignore_errors=True)
+
+
 def make(home: Path, place: Path, user: User, password: str, options: list[str], timeout: float) -> None:
     """initdb into a directory of its own, then a rename: `data` is a whole cluster or is not there.
 
-    What a killed initdb left behind is thrown away first. `password` is the superuser's.
+    `password` is the superuser's.
     """
-    for left_over in place.glob("making-*"):
-        shutil.rmtree(left_over, ignore_errors=True)
     making, password_file = place / f"making-{secrets.token_hex(4)}", place / "password"
     own(making, user)
     write(password_file, password)
@@ -162,7 +167,7 @@ def check(data: Path, major: str) -> None:
     """Refuse what is no cluster, and one that another major version made."""
     version = data / "PG_VERSION"
     if not version.exists():
-        raise EmbeddedError(f"{data} is not empty, yet no PostgreSQL cluster.", "Move its content away.")
+        raise EmbeddedError(f"{data} holds no PostgreSQL cluster.", "Move it away; a new one is made in its place.")
     if (made_by := version.read_text().strip()) != major:
         raise EmbeddedError(f"{data} was made by PostgreSQL {made_by}; version {major} cannot read it.",
                             f"Dump it with the binaries of PostgreSQL {made_by}, restore into an empty folder.")
@@ -181,12 +186,13 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def write(path: Path, text: str) -> None:
-    """Whole or not at all, also through a loss of power; mode 600."""
+def write(path: Path, text: str, mode: int = 0o600) -> None:
+    """Whole or not at all, also through a loss of power."""
     half = path.with_name(f"{path.name}.half")
     half.unlink(missing_ok=True)
     with open(half, "x", opener=private) as file:
         file.write(text)
+        os.fchmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     half.rename(path)
@@ -200,5 +206,5 @@ def sync_directory(directory: Path) -> None:
 
 
 def failed(what: str, text: str) -> NoReturn:
-    hint = next((hint for sign, hint in _HINTS if sign in text), "Read the lines above; they are the server's own.")
-    raise EmbeddedError("\n".join([f"{what}:", *text.strip().splitlines()[-5:]]), hint)
+    hint = next((hint for sign, hint in _HINTS if sign in text), "Look into server.log in that folder.")
+    raise EmbeddedError("\n".join([f"{what}:", *text.strip()[-1000:].splitlines()[-5:]]), hint)

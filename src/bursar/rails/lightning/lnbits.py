@@ -138,8 +138,10 @@ class LnbitsExecutor:
                 return id, balance
             case {"balance": int()} if status == 200:
                 return Rejected("the key can not pay: it is not the wallet's admin key", final=True)
-        if status in (401, 403, 404):
-            return Rejected(f"the wallet does not know the key: HTTP {status}", final=status != 404)
+            case {"detail": "Wallet not found."} if status == 404:
+                return Rejected("no wallet has this key", final=True)
+            case {"detail": str(detail)} if status in (401, 403):
+                return Rejected(f"the wallet refuses the key: {detail[:200]}", final=True)
         return Unknown(f"the wallet does not answer: HTTP {status}")
 
     async def get(self, path: str, **query: str) -> tuple[int, Any]:

@@ -15,7 +15,7 @@ import httpx
 from cyclopts import App, Parameter
 
 from ..core.errors import Explained
-from .config import EXAMPLE, Config, read
+from .config import EXAMPLE, Config, parse, read
 
 app = App(name="bursar", help="Watches money on ledgers that you don't control.", version_flags=["--version"])
 config_app = App(name="config", help="The configuration file.")
@@ -46,7 +46,7 @@ def say(text: str) -> None:
 
 def configured(path: Path) -> Config:
     """The default where there is no bursar.toml and none was named."""
-    return read(path) if path != HERE or path.exists() else Config()
+    return read(path) if path != HERE or path.exists() else parse("")
 
 
 def run(main: Coroutine[Any, Any, None]) -> int:

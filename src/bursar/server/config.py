@@ -14,7 +14,8 @@ from ..core.errors import Explained
 
 
 class Database(Struct, frozen=True, forbid_unknown_fields=True):
-    url: str = "embedded"  # or "memory", or postgresql://…
+    url: str = "embedded"  # or "memory", or postgresql://… of the role bursar_engine
+    migrate: str = ""  # of a server of one's own: the same for bursar_migrate
 
 
 class Http(Struct, frozen=True, forbid_unknown_fields=True):

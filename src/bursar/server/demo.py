@@ -63,6 +63,8 @@ class Demo:
 
     def config(self, config: Config) -> Config:
         folder = config.folder / "demo"
+        for link in folder.glob("postgres/elsewhere"):  # where the database had to be kept in another place
+            shutil.rmtree(link.resolve(), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         return replace(config, data=str(folder), prices=PriceConfig({"BTC/EUR": "60000.00"}))
 

@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One service a data folder. Raises Explained."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # the database's user must get through
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

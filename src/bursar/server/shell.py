@@ -15,6 +15,7 @@ from .wiring import Bursar
 BATCH = 100  # subjects at work at once
 IDLE = 0.1  # seconds before an idle loop looks again
 FAILED = 2.0  # ... before one that failed does
+REVIVE = 2.0  # ... between two looks at our database server
 
 
 class Shell:
@@ -33,6 +34,8 @@ class Shell:
             loops.append(asyncio.create_task(self.forever(name, self.watcher(name))))
         for name in self.bursar.sinks:
             loops.append(asyncio.create_task(self.forever(name, self.teller(name))))
+        if self.bursar.server is not None:
+            loops.append(asyncio.create_task(self.forever("database", self.revive)))
         await asyncio.gather(*loops)
 
     def stop(self) -> None:
@@ -70,6 +73,14 @@ class Shell:
             if isinstance(err, Unproven):
                 print(f"refused to send: {err}", file=sys.stderr, flush=True)
         return 0 if claims and not failed else IDLE
+
+    async def revive(self) -> float:
+        server = self.bursar.server
+        assert server is not None
+        if not await asyncio.to_thread(server.alive):
+            print("the database has died: starting it again", file=sys.stderr, flush=True)
+            await asyncio.to_thread(server.start)
+        return REVIVE
 
     def watcher(self, rail: str) -> Callable[[], Awaitable[float]]:
         observer, pause = self.bursar.observers[rail], self.bursar.rails[rail].pause

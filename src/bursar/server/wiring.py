@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct, json
 
@@ -70,10 +72,24 @@ class Rail(Struct, frozen=True):
     pause: float = 1.0  # seconds between two reads of a source that has nothing new
 
 
+class Server(Protocol):
+    """A database server of ours, which we start again when it has died."""
+
+    def alive(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+
+class Opened(NamedTuple):
+    store: Store
+    server: Server | None = None
+
+
 class Bursar:
     """The library's handle: `async with bursar.open(config) as b`."""
 
-    def __init__(self, config: Config, store: Store, rails: Mapping[str, Rail]) -> None:
+    def __init__(self, config: Config, opened: Opened, rails: Mapping[str, Rail]) -> None:
+        store, self.server = opened
         self.config, self.store, self.rails = config, store, rails
         executors = {name: rail.executor for name, rail in rails.items() if rail.executor is not None}
         prices = Prices(config.prices)
@@ -126,14 +142,32 @@ async def wired(
 ) -> AsyncIterator[Bursar]:
     """Everything open, nothing running yet; `more`: rails that no configuration can name. Raises Explained."""
     async with AsyncExitStack() as stack:
-        store = await open_store(config, stack, progress)
-        bursar = Bursar(config, store, await build(config, more, stack))
-        yield bursar
+        opened = await open_store(config, stack, progress)
+        yield Bursar(config, opened, await build(config, more, stack))
 
 
-async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[str], None]) -> Store:
-    match config.database.url:
-        case "memory":
-            return MemoryStore(clock.now)
-        case url:
-            raise Explained(f"{url} is not known")
+async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[str], None]) -> Opened:
+    """Raises Explained."""
+    url = config.database.url
+    if url == "memory":
+        return Opened(MemoryStore(clock.now))
+    from ..store.embedded import Embedded, EmbeddedError
+    from ..store.postgres import PostgresStore
+    from ..store.postgres.migrate import migrate
+
+    server = None
+    migrating = config.database.migrate or url
+    if url == "embedded":
+        config.folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # the server may be another user's
+        server = Embedded(config.folder / "postgres")
+        stack.push_async_callback(asyncio.to_thread, server.stop)
+        try:
+            await asyncio.to_thread(server.start, 120, progress)
+        except EmbeddedError as err:
+            raise Explained(err.sentence, err.hint) from err
+        url, migrating = server.dsn("bursar_engine"), server.dsn("bursar_migrate")
+    for name in await asyncio.to_thread(migrate, migrating):
+        progress(f"the database has been brought up to {name}")
+    store = await PostgresStore.open(url, clock.now)
+    stack.push_async_callback(store.close)
+    return Opened(store, server)

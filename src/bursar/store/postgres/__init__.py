@@ -1,0 +1,242 @@
+"""The store on PostgreSQL: the same ports as `store/memory`, call for call. START HERE: `commit`.
+
+One lock order everywhere: named locks (sql/commit.sql), then heads by key. No transaction is open while anybody waits
+for anything but PostgreSQL. It starts no server (`store/embedded`) and makes no schema (`migrate`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import psycopg
+from msgspec import json
+from psycopg import errors
+from psycopg_pool import AsyncConnectionPool
+
+from ...core.errors import CommitLost, Explained
+from ...core.facts import Cursor
+from ...core.ledger import Overdrawn, Sums
+from ...core.money import Instant
+from ...core.ports import Assignment, Claim, Commit, Conflict, Event, Listed
+from ...core.subject import Mover, Subject, SubjectId
+from .batches import Batches
+from .migrate import check, migrate
+from .queries import composed, query
+from .rows import Loaded, Rows, Verdict, demand_sound, encoder
+
+__all__ = ["PostgresStore", "migrate"]
+
+LEASE = 20_000_000
+PAGE = 1000  # the most that one read returns
+TRIES = 5
+CONNECTIONS = 6
+WIDTH = 2  # batches of one kind under way at once
+SETTINGS = "-c search_path=bursar,pg_temp -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off \
+-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
+TENANT = b"select set_config('bursar.tenant', %(tenant)s, true)"
+
+T = TypeVar("T")
+Statement = tuple[bytes, Mapping[str, object]]
+Answer = int | Conflict | Overdrawn
+
+
+class PostgresStore:
+    """All ports of one process, on a pool of connections. `now`: the process's clock; claims tell how far it is from
+    the database's, and whatever is due is due by that. `tenant`: whom the role bursar_api works for."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any], now: Callable[[], Instant], tenant: str = "") -> None:
+        self.pool, self.now, self.tenant = pool, now, tenant
+        self.ahead: Instant = 0  # the database's clock less ours
+        self.sinks: set[str] = set()
+        self.loads = Batches(self.load_all, lambda _: (), WIDTH)
+        self.commits: Batches[Commit, Answer] = Batches(
+            self.commit_all, lambda commit: [w.subject for w in commit.writes], WIDTH
+        )
+
+    @classmethod
+    async def open(cls, dsn: str, now: Callable[[], Instant], connections: int = CONNECTIONS) -> Self:
+        """`dsn`: of bursar_engine or bursar_api. Raises Explained when it does not answer, or is not migrated."""
+        settings = {"autocommit": True, "prepare_threshold": 0, "options": SETTINGS}
+        pool = AsyncConnectionPool(dsn, kwargs=settings, min_size=1, max_size=connections, open=False, timeout=10)
+        store = cls(pool, now)
+        try:
+            await pool.open(wait=True, timeout=10)
+            async with pool.connection() as connection:
+                await check(connection)
+            await store.claim(0)
+        except psycopg.OperationalError as err:
+            await pool.close()
+            raise unanswered(err) from err
+        except Explained:
+            await pool.close()
+            raise
+        return store
+
+    def of(self, tenant: str) -> Self:
+        """The same for one tenant, under row-level security."""
+        store = type(self)(self.pool, self.now, tenant)
+        store.ahead, store.sinks = self.ahead, self.sinks
+        return store
+
+    async def close(self) -> None:
+        await self.pool.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # -- trips --------------------------------------------------------------------------------
+    async def trip(self, *statements: Statement) -> Any:
+        """One transaction, one round trip; the one value that the last of them returns. Raises psycopg.Error."""
+        if self.tenant:
+            statements = ((TENANT, {"tenant": self.tenant}), *statements)
+        async with self.pool.connection() as connection:
+            if len(statements) == 1:
+                cursor = await connection.execute(*statements[0])
+            else:
+                async with connection.pipeline():
+                    await connection.execute("begin")
+                    for statement in statements:
+                        cursor = await connection.execute(*statement)
+                    await connection.execute("commit")
+            row = await cursor.fetchone() if cursor.description else None
+        return row[0] if row else None
+
+    async def read(self, kind: type[T], *statements: Statement) -> T:
+        """Raises Explained when the database does not answer."""
+        try:
+            return json.decode(await self.trip(*statements), type=kind)
+        except psycopg.OperationalError as err:
+            raise unanswered(err) from err
+
+    # -- Work ---------------------------------------------------------------------------------
+    def by(self) -> Instant | None:
+        """What a claim takes for now; None: the database's own clock. Tests say it themselves."""
+        return None
+
+    async def claim(self, limit: int) -> Sequence[Claim]:
+        params = {"now": self.by(), "lease": LEASE}
+        now, subjects = await self.read(
+            tuple[Instant, list[SubjectId] | None], (query("claim", min(limit, PAGE)), params)
+        )
+        self.ahead = now - self.now()
+        return [Claim(subject, now) for subject in subjects or ()]
+
+    async def load(self, subject: SubjectId) -> tuple[Subject, Mapping[str, Cursor]]:
+        return await self.loads(subject)
+
+    async def load_all(self, subjects: Sequence[SubjectId]) -> Sequence[tuple[Subject, Mapping[str, Cursor]]]:
+        asked = [{"o": o, "tenant": s.tenant, "kind": s.kind, "id": s.id} for o, s in enumerate(subjects)]
+        rows = await self.read(list[Loaded], (query("load"), {"subjects": encoder.encode(asked).decode()}))
+        return [
+            (Subject(subject, row.version, row.records, row.status), row.cursors)
+            for subject, row in zip(subjects, rows, strict=True)
+        ]
+
+    async def commit(self, commit: Commit) -> Answer:
+        """Up to a hundred of one moment share a transaction; what refuses one of them says nothing of the others.
+
+        Raises CommitLost; ValueError for two writes to one subject, and for a clock that nobody moves."""
+        demand_sound(commit)
+        if commit.advance:
+            return await self.alone(commit)
+        return await self.commits(commit)
+
+    async def commit_all(self, commits: Sequence[Commit]) -> Sequence[Answer | BaseException]:
+        try:
+            verdicts = await self.write(commits)
+        except (errors.DeadlockDetected, psycopg.IntegrityError, psycopg.DataError):
+            return [await self.result(commit) for commit in commits]
+        except psycopg.OperationalError as err:
+            raise CommitLost(str(err)) from err
+        return [
+            await self.result(commit) if verdict.what == "again" else verdict.answer()
+            for commit, verdict in zip(commits, verdicts, strict=True)
+        ]
+
+    async def result(self, commit: Commit) -> Answer | BaseException:
+        try:
+            return await self.alone(commit)
+        except (CommitLost, psycopg.Error) as err:
+            return err
+
+    async def alone(self, commit: Commit) -> Answer:
+        for _ in range(TRIES):
+            try:
+                return (await self.write([commit]))[0].answer()
+            except errors.UniqueViolation as err:
+                if err.diag.constraint_name == "names_unique":
+                    return Conflict("name", commit.writes[-1].subject)
+            except errors.DeadlockDetected:
+                continue
+            except psycopg.OperationalError as err:
+                raise CommitLost(str(err)) from err
+        return Conflict("version", commit.writes[-1].subject if commit.writes else None)
+
+    async def write(self, commits: Sequence[Commit]) -> Sequence[Verdict]:
+        rows = Rows(commits)
+        params, present = rows.params(self.now() + self.ahead), rows.present
+        statements: list[Statement] = []
+        if rows.locks:
+            statements.append((composed("locks", frozenset()), {"locks": rows.locking()}))
+        if unborn := rows.unborn():
+            statements.append((composed("ensure", frozenset()), {"writes": encoder.encode(unborn).decode()}))
+        if present - {"delivered"}:
+            statements.append((composed("heads", present), params))
+        statements.append((composed("commit", present), params))
+        verdicts = {verdict.c: verdict for verdict in json.decode(await self.trip(*statements), type=list[Verdict])}
+        return [verdicts.get(c, Verdict(c, "", None, 0, "", "", 0)) for c in range(len(commits))]
+
+    # -- Rails and Outbox ---------------------------------------------------------------------
+    async def assignment(self, rail: str, known: int) -> Assignment:
+        return await self.read(Assignment, (query("assignment"), {"rail": rail, "known": known}))
+
+    async def undelivered(self, sink: str, limit: int) -> Sequence[Event]:
+        if sink not in self.sinks:
+            lock = encoder.encode([{"name": "sinks", "alone": True}]).decode()
+            await self.send((composed("locks", frozenset()), {"locks": lock}), (query("new_sink"), {"sink": sink}))
+            self.sinks.add(sink)
+        return await self.read(list[Event], (query("undelivered", min(limit, PAGE)), {"sink": sink}))
+
+    async def send(self, *statements: Statement) -> None:
+        """What may be done twice. Raises Explained."""
+        try:
+            await self.trip(*statements)
+        except psycopg.OperationalError as err:
+            raise unanswered(err) from err
+
+    # -- Reading ------------------------------------------------------------------------------
+    async def find(self, tenant: str, kind: str, value: str) -> Sequence[SubjectId]:
+        return await self.read(list[SubjectId], (query("find"), {"tenant": tenant, "kind": kind, "value": value}))
+
+    async def page(self, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Sequence[Listed]:
+        wanted = [mover.value for mover in Mover if mover in movers]
+        params = {"tenant": tenant, "kind": kind, "movers": wanted, "before": before}
+        return await self.read(list[Listed], (query("page", min(limit, PAGE)), params))
+
+    async def events(
+        self, tenant: str, after: int, limit: int, of: SubjectId | None = None
+    ) -> Sequence[tuple[int, Event]]:
+        lock = encoder.encode([{"name": "numbers", "alone": True}]).decode()
+        params: dict[str, object] = {"tenant": tenant, "after": after}
+        if of:
+            params |= {"of_tenant": of.tenant, "kind": of.kind, "id": of.id}
+        return await self.read(
+            list[tuple[int, Event]],
+            (composed("locks", frozenset()), {"locks": lock}),
+            (query("number"), {}),
+            (query("events_of" if of else "events", min(limit, PAGE)), params),
+        )
+
+    async def cursors(self) -> Mapping[str, Cursor]:
+        return await self.read(dict[str, Cursor], (query("cursors"), {}))
+
+    async def sums(self, tenant: str) -> Sums:
+        rows = await self.read(list[tuple[str, str, int]], (query("sums"), {"tenant": tenant}))
+        return {(account, asset): minor for account, asset, minor in rows}
+
+
+def unanswered(err: psycopg.Error) -> Explained:
+    return Explained(f"PostgreSQL does not answer: {err}", "Start it again; what was committed is still there.")

@@ -1,0 +1,98 @@
+-- Named queries. They store, page by key, claim and compare versions; they decide nothing. One statement is one snapshot.
+-- A limit stands as a literal (:limit): a generic plan takes a parameter for a tenth of the table, and sorts it.
+
+-- name: claim
+-- One ordered index walk; who is leased is stepped over. The only query that asks the database for the time.
+with t as materialized (select coalesce(%(now)s::bigint, (extract(epoch from now()) * 1000000)::bigint) as now),
+ready as materialized (
+  select h.sk, h.due from heads h where h.due <= (select now from t) and h.lease <= (select now from t)
+   order by h.due, h.sk limit :limit for update skip locked),
+leased as (update heads h set lease = t.now + %(lease)s from t, ready r where h.sk = r.sk returning h.sk)
+select json_build_array(t.now, (
+  select json_agg(json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id) order by r.due, r.sk)
+    from ready r join leased using (sk) join subjects s using (sk)))::text from t
+
+-- name: load
+-- A document a subject, in the order asked. A rail is shown when no watch of the subject on it waits to be covered.
+select coalesce(json_agg(x.doc order by x.o), '[]')::text from (
+  select i.o, json_build_array(coalesce(h.version, 0),
+    coalesce((select json_agg(r.body order by r.n) from records r where r.sk = h.sk), '[]'),
+    (select t.body from statuses t where t.sk = h.sk),
+    coalesce((select json_object_agg(w.rail, json_build_object('position', coalesce(w.position, 0),
+        'trail', coalesce(w.trail, '{}'), 'branch', coalesce(w.branch, 0), 'watermark', coalesce(w.watermark, 0),
+        'watched', coalesce(w.watched, 0)))
+      from (select w.rail, c.position, c.trail, c.branch, c.watermark, c.watched
+        from watches w left join cursors c using (rail) where w.sk = h.sk and w.rail <> 'bursar' and not w.ended
+        group by w.rail, c.rail
+        having bool_and(w.since = -1 or w.scanned and w.version <= coalesce(c.watched, 0))) w), '{}')) as doc
+  from json_to_recordset(%(subjects)s::json) as i(o int, tenant text, kind text, id text)
+  left join subjects s using (tenant, kind, id) left join heads h using (sk)) x
+
+-- name: assignment
+select json_build_object(
+  'cursor', coalesce((select json_build_object('position', position, 'trail', trail, 'branch', branch, 'watermark', watermark,
+    'watched', watched) from cursors where rail = %(rail)s), '{}'),
+  'version', coalesce((select version from watch_sets where rail = %(rail)s), 0),
+  'changed', coalesce((select json_agg(json_build_object(
+      'subject', json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id),
+      'watch', json_build_object('rail', w.rail, 'key', w.key, 'since', w.since),
+      'version', w.version, 'scanned', w.scanned, 'ended', w.ended) order by w.version)
+    from watches w join subjects s using (sk)
+    where w.rail = %(rail)s and w.version > greatest(%(known)s::bigint, 0) and (%(known)s::bigint > 0 or not w.ended)),
+  '[]'))::text
+
+-- name: new_sink
+-- It begins with the first event of each; held alone against whoever writes events.
+with s as (insert into sinks (sink) values (%(sink)s) on conflict do nothing returning sink)
+insert into deliveries (sink, sk, tenant, wanted, confirmed, turn)
+select sink, sk, tenant, wanted, 0, nextval('turns') from s, (
+  select e.sk, e.tenant, max(e.version) as wanted from events e join heads h using (sk)
+   group by e.sk, e.tenant, h.serial order by h.serial) x
+on conflict (sink, sk) do update set wanted = excluded.wanted, turn = excluded.turn
+
+-- name: undelivered
+with owed as materialized (
+  select sink, sk, turn from deliveries where sink = %(sink)s and wanted > confirmed order by turn limit :limit
+     for update skip locked),
+tried as (update deliveries d set turn = nextval('turns') from owed o where d.sink = o.sink and d.sk = o.sk
+  returning d.sk, d.confirmed, o.turn)
+select coalesce(json_agg(e.body order by t.turn), '[]')::text from tried t cross join lateral (
+  select body from events where sk = t.sk and version > t.confirmed order by version limit 1) e
+
+-- name: number
+-- Under a lock of its own: the next one numbers only after this is committed.
+with taken as (delete from unnumbered returning id, tenant, sk, version)
+insert into numbered (number, tenant, sk, version)
+select nextval('numbers'), tenant, sk, version from (select * from taken order by id) x
+
+-- name: events
+select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), '[]')::text from (
+  select number, sk, version from numbered where tenant = %(tenant)s and number > %(after)s
+   order by number limit :limit) x join events e using (sk, version)
+
+-- name: events_of
+select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), '[]')::text from (
+  select n.number, n.sk, n.version from subjects s join numbered n using (sk)
+   where s.tenant = %(of_tenant)s and s.kind = %(kind)s and s.id = %(id)s and n.tenant = %(tenant)s
+     and n.number > %(after)s order by n.number limit :limit) x join events e using (sk, version)
+
+-- name: find
+select coalesce(json_agg(json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id)
+  order by s.kind, s.id), '[]')::text
+  from names n join subjects s using (sk) where n.tenant = %(tenant)s and n.kind = %(kind)s and n.value = %(value)s
+
+-- name: page
+-- One index walk a mover.
+select coalesce(json_agg(json_build_object('serial', p.serial, 'version', h.version, 'status', p.body, 'subject',
+  json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id)) order by p.serial desc), '[]')::text
+from (select x.* from unnest(%(movers)s::text[]) m cross join lateral (
+    select t.sk, t.serial, t.body from statuses t where t.tenant = %(tenant)s and t.kind = %(kind)s and t.mover = m
+       and t.serial < %(before)s order by t.serial desc limit :limit) x
+  order by x.serial desc limit :limit) p join subjects s using (sk) join heads h using (sk)
+
+-- name: cursors
+select coalesce(json_object_agg(rail, json_build_object('position', position, 'trail', trail, 'branch', branch,
+  'watermark', watermark, 'watched', watched)), '{}')::text from cursors
+
+-- name: sums
+select coalesce(json_agg(json_build_array(account, asset, minor)), '[]')::text from sums where tenant = %(tenant)s

@@ -61,20 +61,18 @@ def test_the_chain_from_its_first_block_to_its_tip(real: BitcoinNode) -> None:
     assert tip.height == real.rpc("getblockcount")
     assert (tip.headers, tip.pruned_below, tip.initial_download) == (tip.height, 0, False)
     assert abs(tip.median_time - time.time()) < 120
-    assert ask(real, lambda node: node.block_hash(0)) == real.chain.genesis
-    assert ask(real, lambda node: node.block_hash(tip.height)) == tip.hash
-    assert ask(real, lambda node: node.block_hash(tip.height + 1)) is None
-    header = ask(real, lambda node: node.header(tip.hash))
-    assert header is not None
-    assert (header.hash, header.height) == (tip.hash, tip.height)
-    assert header.previous == ask(real, lambda node: node.block_hash(tip.height - 1))
-    assert block_of(real, tip.hash).header == header
+    assert ask(real, lambda node: node.hashes(0, 0)) == [real.chain.genesis]
+    hashes = ask(real, lambda node: node.hashes(0, tip.height))
+    assert (len(hashes), hashes[-1]) == (tip.height + 1, tip.hash)
+    with pytest.raises(RpcUnknown, match="out of range"):
+        ask(real, lambda node: node.hashes(tip.height, tip.height + 1))
+    header = block_of(real, tip.hash).header
+    assert (header.hash, header.height, header.previous) == (tip.hash, tip.height, hashes[-2])
     assert block_of(real, real.chain.genesis).header.previous == ""
 
 
 def test_a_block_that_the_node_never_saw(real: BitcoinNode) -> None:
     never = "ab" * 32
-    assert ask(real, lambda node: node.header(never)) is None
     with pytest.raises(RpcUnknown):  # it may have pruned it
         ask(real, lambda node: node.block(never))
 
@@ -96,14 +94,6 @@ def test_a_payment_waits_and_is_mined_with_its_exact_amount(real: BitcoinNode) -
     assert paid(real, coinbase, real.reward_address) == 50 * 10**8 >> block_of(real, mined).header.height // 150
     assert txid not in waiting(real)
     assert ask(real, lambda node: node.transactions([txid])) == {}
-
-
-def test_who_spends_what_is_answered_where_the_node_can(real: BitcoinNode) -> None:
-    txid = real.pay(real.address(), 80_000)
-    (outpoint,) = ask(real, lambda node: node.transactions([txid]))[txid].inputs
-    spenders = ask(real, lambda node: node.spenders([outpoint, txid + ":0"]))
-    assert spenders == ({outpoint: txid} if isinstance(real, Btcd) else None)
-    real.mine()
 
 
 def test_replaced_by_fee_and_the_original_mined_all_the_same(real: BitcoinNode) -> None:
@@ -129,12 +119,11 @@ def test_a_reorganisation_and_the_same_block_back(real: BitcoinNode) -> None:
     height = ask(real, Node.tip).height
     assert real.reorg(1) == mined
     assert ask(real, Node.tip).height == height + 1
-    assert ask(real, lambda node: node.block_hash(height)) != mined
-    assert ask(real, lambda node: node.header(mined)) is None
+    assert ask(real, lambda node: node.hashes(height, height)) != [mined]
     assert ask(real, lambda node: node.block(mined)) is None
     assert txid in waiting(real)
     real.mine(2, on=mined)
-    assert ask(real, lambda node: node.block_hash(height)) == mined
+    assert ask(real, lambda node: node.hashes(height, height)) == [mined]
     assert block_of(real, mined).txs[1].txid == txid
     assert txid not in waiting(real)
 

@@ -120,16 +120,6 @@ def test_the_nodes_own_error(status: int) -> None:
     assert (caught.value.code, fake.requests) == (-1, 1)
 
 
-def test_a_method_that_the_node_lacks_is_asked_for_once() -> None:
-    fake = says(404, '{"id":0,"result":null,"error":{"code":-32601,"message":"Method not found"}}')
-
-    async def twice(node: Node) -> tuple[object, object]:
-        return await node.spenders([A + ":0"]), await node.spenders([B + ":1"])
-
-    assert ask(fake, twice) == (None, None)
-    assert fake.requests == 1
-
-
 def test_lost_connections_and_slow_ones_are_unknown() -> None:
     def lost(_: Any) -> httpx.Response:
         raise httpx.ReadError("reset by peer")
@@ -157,12 +147,14 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_mempool_counts_only_upon_one_tip() -> None:
-    tip, other, listed = f'"{A}"', f'"{B}"', f'["{B}"]'
-    assert ask(gives(tip, listed, tip), Node.mempool) == rpc.Mempool(A, frozenset({B}))
+    tip, other, listed, loaded = f'"{A}"', f'"{B}"', f'["{B}"]', '{"loaded":true}'
+    assert ask(gives(loaded, tip, listed, tip), Node.mempool) == rpc.Mempool(A, frozenset({B}))
+    assert ask(gives("{}", tip, listed, tip), Node.mempool) == rpc.Mempool(A, frozenset({B}))  # btcd
     for answers, reason in (
-        ((tip, listed, other), "moved"),
-        ((tip, '["b"]', tip), "shape"),
-        ((tip, "{}", tip), "shape"),
+        ((loaded, tip, listed, other), "moved"),
+        ((loaded, tip, '["b"]', tip), "shape"),
+        ((loaded, tip, "{}", tip), "shape"),
+        (('{"loaded":false}', tip, listed, tip), "still reading its mempool"),
     ):
         with pytest.raises(RpcUnknown, match=reason):
             ask(gives(*answers), Node.mempool)
@@ -175,6 +167,18 @@ def test_a_batch_answered_in_part_is_unknown() -> None:
     with pytest.raises(ValueError, match=f"more than {BATCH}"):
         ask(fake, lambda node: node.transactions([A] * (BATCH + 1)))
     assert ask(gives(), lambda node: node.transactions([])) == {}
+
+
+def test_which_coins_no_block_has_spent() -> None:
+    there, tip = f"{A}:0", f'"{B}"'
+    assert ask(gives('{"value":1.5}', "null", tip), lambda node: node.unspent([there, B + ":1"])) == (
+        frozenset({there}),
+        B,
+    )
+    with pytest.raises(RpcUnknown, match="shape"):
+        ask(gives("{}", tip), lambda node: node.unspent([there]))
+    with pytest.raises(ValueError, match=f"more than {BATCH}"):
+        ask(gives(), lambda node: node.unspent([there] * (BATCH + 1)))
 
 
 def test_a_transaction_of_a_block_does_not_wait() -> None:

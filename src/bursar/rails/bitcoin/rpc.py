@@ -1,7 +1,7 @@
 """Reads a node of Bitcoin's kind over JSON-RPC: Bitcoin Core and its like, and btcd, whose answers differ in shape.
 
-It hides those differences and nothing else: it keeps no state but which methods the node lacks, judges no payment,
-sends no transaction and never asks twice. What is not an answer of the expected shape is `RpcUnknown`, never "no"."""
+It hides those differences and nothing else: it keeps no state, judges no payment, sends no transaction and never asks
+twice. What is not an answer of the expected shape is `RpcUnknown`, never "no"."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ SATS = 100_000_000  # in one coin
 MOST_COINS = 10**11
 BATCH = 20  # questions in one request: twenty of the largest relayed transactions fit the limit of an answer
 ANSWER_LIMIT_BYTES = 64 << 20  # the JSON of the largest block is about half of that
-METHOD_NOT_FOUND, NOT_FOUND = -32601, -5
+NOT_FOUND = -5
 NOT_NOW = (-28, -9, -10)  # warming up, not connected, in its initial download
 GENESIS_PARENT = "0" * 64
+NULL = Raw(b"null")
 
 
 class RpcUnknown(BursarError):
@@ -31,6 +32,10 @@ class RpcUnknown(BursarError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class RpcMoved(RpcUnknown):
+    """The chain moved between two questions that belong together: ask them again."""
 
 
 class RpcError(RpcUnknown):
@@ -144,10 +149,12 @@ class _Block(_Header, kw_only=True):
     rawtx: list[_Tx] = []  # btcd's name
 
 
-class _Spend(Struct):
-    txid: _Hash
-    vout: _Count
-    spendingtxid: _Hash | None = None
+class _Pool(Struct):
+    loaded: bool = True  # False while Core reads what had waited when it was stopped; btcd forgets that and is silent
+
+
+class _Coin(Struct):
+    value: Decimal
 
 
 T = TypeVar("T")
@@ -168,15 +175,12 @@ class Node:
         self._timeout = timeout_seconds
         # What the environment says of proxies is not for us: the password would travel through them.
         self._client = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, trust_env=False)
-        self._lacks: set[str] = set()
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def ask(self, shape: type[T], method: str, *params: object) -> T:
-        """One call. Raises RpcUnknown, RpcError; a method that the node lacks is asked for once in a lifetime."""
-        if method in self._lacks:
-            raise RpcError(method, METHOD_NOT_FOUND, "the node lacks it")
+        """One call. Raises RpcUnknown, RpcError."""
         (raw,) = await self._exchange([(method, params)])
         return self._read(shape, method, raw)
 
@@ -192,23 +196,10 @@ class Node:
             info.pruneheight,
         )
 
-    async def block_hash(self, height: int) -> str | None:
-        """Of the best chain; None above the tip."""
-        try:
-            return await self.ask(_Hash, "getblockhash", height)
-        except RpcError as error:
-            if error.code in (-8, -1) and "out of range" in error.message:  # Core, btcd
-                return None
-            raise
-
-    async def header(self, hash: str) -> Header | None:
-        """None: not on the best chain of this node, if it knows it at all."""
-        try:
-            return _header(await self.ask(_Header, "getblockheader", hash, True), hash)
-        except RpcError as error:
-            if error.code == NOT_FOUND or _orphaned(error):
-                return None
-            raise
+    async def hashes(self, first: int, last: int) -> list[str]:
+        """Of the best chain's blocks from height `first` to `last`, in one request. Above the tip: RpcUnknown."""
+        calls = [("getblockhash", (height,)) for height in range(first, last + 1)]
+        return [self._read(_Hash, "getblockhash", raw) for raw in (await self._exchange(calls) if calls else ())]
 
     async def block(self, hash: str) -> Block | None:
         """With all transactions. None: not on the best chain. A block that the node does not hold, pruned or never
@@ -228,13 +219,18 @@ class Node:
         return Block(header, txs)
 
     async def mempool(self) -> Mempool:
-        """All that waits, and the tip it waits on; RpcUnknown where the tip moved meanwhile. Waiting does not mean that
-        it can still confirm: btcd keeps what a block has made impossible."""
+        """All that waits, and the tip it waits on; RpcUnknown where the tip moved meanwhile, or where the node has not
+        yet read back all that waited before it was started. Waiting does not mean that it can still confirm: btcd keeps
+        what a block has made impossible."""
         best: tuple[str, tuple[object, ...]] = ("getbestblockhash", ())
-        first, listed, last = await self._exchange([best, ("getrawmempool", (False,)), best])
+        info, first, listed, last = await self._exchange(
+            [("getmempoolinfo", ()), best, ("getrawmempool", (False,)), best]
+        )
         tip = self._read(_Hash, "getbestblockhash", first)
         if tip != self._read(_Hash, "getbestblockhash", last):
-            raise RpcUnknown("the tip moved while the mempool was read")
+            raise RpcMoved("the tip moved while the mempool was read")
+        if not self._read(_Pool, "getmempoolinfo", info).loaded:
+            raise RpcUnknown("the node is still reading its mempool from disk")
         return Mempool(tip, frozenset(self._read(list[_Hash], "getrawmempool", listed)))
 
     async def transactions(self, txids: Sequence[str]) -> dict[str, Tx]:
@@ -253,17 +249,15 @@ class Node:
                 found[txid] = _tx(wire)
         return found
 
-    async def spenders(self, outpoints: Sequence[str]) -> dict[str, str] | None:
-        """Which waiting transaction spends which outpoint "txid:vout"; one that none spends is left out. None where
-        the node can't be asked (before Core 24)."""
-        asked = [{"txid": o[:64], "vout": int(o[65:])} for o in outpoints]
-        try:
-            spends = await self.ask(list[_Spend], "gettxspendingprevout", asked)
-        except RpcError as error:
-            if error.code == METHOD_NOT_FOUND:
-                return None
-            raise
-        return {f"{s.txid}:{s.vout}": s.spendingtxid for s in spends if s.spendingtxid}
+    async def unspent(self, outpoints: Sequence[str]) -> tuple[frozenset[str], str]:
+        """Which of at most BATCH outpoints no block has spent, whatever waits; and the tip at the end of the asking."""
+        if len(outpoints) > BATCH:
+            raise ValueError(f"more than {BATCH} outpoints in one request")
+        coins = [("gettxout", (o[:64], int(o[65:]), False)) for o in outpoints]
+        *raws, last = await self._exchange([*coins, ("getbestblockhash", ())])
+        found = [None if raw == NULL else self._read(_Coin, "gettxout", raw) for raw in raws]
+        there = frozenset(o for o, coin in zip(outpoints, found, strict=True) if coin is not None)
+        return there, self._read(_Hash, "getbestblockhash", last)
 
     def _read(self, shape: type[T], method: str, raw: Raw | RpcError) -> T:
         if isinstance(raw, RpcError):
@@ -292,8 +286,6 @@ class Node:
             elif answer.error.code in NOT_NOW:
                 raise RpcUnknown(f"the node is not ready: {answer.error.message}")
             else:
-                if answer.error.code == METHOD_NOT_FOUND:
-                    self._lacks.add(method)
                 out.append(RpcError(method, answer.error.code, answer.error.message))
         return out
 

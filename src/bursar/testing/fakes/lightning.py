@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Literal, get_args
 
@@ -30,6 +31,12 @@ SECOND = 1_000_000
 BEGINS = 1_800_000_000 * SECOND
 SECRET = sha256(b"everybody knows this key").hexdigest()
 HTML = "<html><body><h1>502 Bad Gateway</h1></body></html>"
+
+
+@lru_cache(1_000)
+def read(invoice: str) -> bolt11.Bolt11:
+    """Raises Bolt11Exception."""
+    return bolt11.decode(invoice)
 
 
 class State(Enum):
@@ -90,7 +97,7 @@ class Node:
 
     def send(self, invoice: str, fee_limit: int) -> Payment:
         """Raises AlreadyExists, Refused."""
-        asked = bolt11.decode(invoice)
+        asked = read(invoice)
         msat, old = int(asked.amount_msat or 0), self.payments.get(asked.payment_hash)
         if old is not None and old.state is not State.FAILED:
             words = {State.SUCCEEDED: "invoice is already paid", State.IN_FLIGHT: "payment is in transition"}
@@ -255,7 +262,7 @@ class FakeLnbits(httpx.AsyncBaseTransport):
         return httpx.Response(status, content=content[: len(content) // 2] if kind == "cut" else content)
 
     def hang(self, request: httpx.Request, kind: str, seconds: int) -> None:
-        hash = bolt11.decode(json.loads(request.content)["bolt11"]).payment_hash
+        hash = read(json.loads(request.content)["bolt11"]).payment_hash
         self.node.fates[hash] = "fail" if kind == "fail" else "hang"
         if kind != "fail":
             self.later(seconds, lambda: self.node.end(hash, "settle" if kind == "hang" else "fail"))
@@ -269,7 +276,7 @@ class FakeLnbits(httpx.AsyncBaseTransport):
         if path == "/api/v1/wallet":
             return "wallet", lambda: self.wallet(key)
         if path == "/api/v1/payments/fee-reserve":
-            msat = int(bolt11.decode(request.url.params["invoice"]).amount_msat or 0)
+            msat = int(read(request.url.params["invoice"]).amount_msat or 0)
             return "fee-reserve", lambda: (200, {"fee_reserve": reserve(msat)})
         return "payment", lambda: self.payment(key, path.rsplit("/", 1)[1])
 
@@ -288,7 +295,7 @@ class FakeLnbits(httpx.AsyncBaseTransport):
             known = key == "invoice-key"
             return (403, {"detail": "Invoice (or Admin) key required."}) if known else self.wallet(key)
         try:
-            asked = bolt11.decode(wish["bolt11"])
+            asked = read(wish["bolt11"])
         except bolt11.Bolt11Exception:
             return failed("Bolt11 decoding failed.")
         msat, hash = int(asked.amount_msat or 0), asked.payment_hash

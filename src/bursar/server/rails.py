@@ -4,10 +4,86 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from functools import partial
 
+from msgspec import Struct
+
+from ..core.errors import Explained
+from ..core.ports import Executor, Source
+from ..engine import clock
+from ..invoices.commands import Offer
+from ..payouts.commands import Purse
+from ..rails.bitcoin import addresses, xpub
+from ..rails.bitcoin.rpc import Node
+from ..rails.bitcoin.source import SCALE, STEP, BitcoinSource
 from .config import RailConfig
 
-Builder = Callable[[str, RailConfig, AsyncExitStack], Awaitable[Any]]
+SECOND = 1_000_000
 
-RAILS: Mapping[str, Builder] = {}
+
+class Rail(Struct, frozen=True):
+    """One configured place outside, ready for use."""
+
+    name: str
+    source: Source | None = None
+    executor: Executor | None = None
+    offers: tuple[Offer, ...] = ()  # ways to pay us ...
+    purse: Purse | None = None  # ... and what we pay out of
+    scales: Mapping[str, int] = {}
+    blind_after: int = 600 * SECOND
+    pause: float = 1.0  # seconds between two reads of a source that has nothing new
+
+
+Builder = Callable[[str, RailConfig, AsyncExitStack], Awaitable[Rail]]
+
+
+async def bitcoin(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
+    """Bitcoin, Litecoin: one node. Raises Explained."""
+    chain = next((row for row in addresses.CHAINS.values() if row.name == name), None)
+    if chain is None:
+        known = ", ".join(row.name for row in addresses.CHAINS.values())
+        raise Explained(f"there is no rail {name!r}", f"known: {known}")
+    if not config.source or not isinstance(config.source, str):
+        raise Explained(f"{name} needs the address of one node", "such as http://user:password@127.0.0.1:8332")
+    pace = min(10, chain.block_seconds)
+    try:
+        node = Node(config.source, timeout_seconds=2 + 2 * pace)
+    except ValueError as err:
+        raise Explained(f"the source of {name} is wrong: {err}") from err
+    stack.push_async_callback(node.close)
+    source = BitcoinSource(name, chain, node, clock.now, lag=pace * SECOND)
+    offer = Offer(
+        f"{chain.asset}@{name}",
+        name,
+        chain.asset,
+        SCALE,
+        STEP,
+        chain.finality if config.confirmations is None else config.confirmations,
+        grace=3 * chain.block_seconds * SECOND,
+        depth=10,
+        key_of=lambda address: addresses.script_of(address, chain).hex(),
+        derive=deriving(name, config.xpub, chain) if config.xpub else None,
+    )
+    return Rail(
+        name,
+        source,
+        offers=(offer,),
+        scales={chain.asset: SCALE},
+        blind_after=config.blind_after_seconds * SECOND,
+        pause=pace / 2,
+    )
+
+
+def deriving(name: str, key: str, chain: addresses.Chain) -> Callable[[int], str]:
+    """Raises Explained."""
+    derive = partial(xpub.derive, key, chain=chain)
+    try:
+        derive(0)
+    except ValueError as err:
+        raise Explained(f"the xpub of {name} is wrong: {err}") from err
+    except ImportError as err:
+        raise Explained("an extended public key needs an extra", "pip install 'bursar[bitcoin]'") from err
+    return derive
+
+
+RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin}

@@ -24,7 +24,7 @@ class Chain(NamedTuple):
     p2pkh: int  # version bytes of base58 addresses ...
     p2sh: tuple[int, ...]  # ... of which the first is written and all are read
     finality: int  # confirmations, where the configuration says nothing
-    block_seconds: int  # what the network aims at
+    block_seconds: int  # what the network aims at; a second where blocks come when somebody asks for one
     genesis: str  # hash of block 0: tells which network a node is on
     coinbase_maturity: int = 100  # confirmations that a mined reward needs before it can be spent
 
@@ -43,15 +43,15 @@ _ROWS = (
           "00000000da84f2bafbbc53dee25a72ae507ff4914b867c565be350b0da8bf043"),
     Chain("bitcoin", "signet", "BTC", "tb", 0x6F, _TEST, 3, 600,
           "00000008819873e925422c1ff0f99f7cc9bbb232af63a077a480a3633bee1ef6"),
-    Chain("bitcoin", "regtest", "BTC", "bcrt", 0x6F, _TEST, 3, 600,
+    Chain("bitcoin", "regtest", "BTC", "bcrt", 0x6F, _TEST, 3, 1,
           "0f9188f13cb7b2c71f2a335e3a4fc328bf5beb436012afca590b1a11466e2206"),
-    Chain("bitcoin", "simnet", "BTC", "sb", 0x3F, (0x7B,), 3, 600,
+    Chain("bitcoin", "simnet", "BTC", "sb", 0x3F, (0x7B,), 3, 1,
           "683e86bd5c6d110d91b94b97137ba6bfe02dbbdb8e3dff722a669b5d69d77af6"),
     Chain("litecoin", "mainnet", "LTC", "ltc", 0x30, (0x32, 0x05), 6, 150,
           "12a765e31ffd4059bada1e25190f6e98c99d9714d334efa41a195a7e7e04bfe2"),
     Chain("litecoin", "testnet", "LTC", "tltc", 0x6F, _LTC_TEST, 6, 150,
           "4966625a4b2851d9fdee139e56211a0d88575f59ed816ff5e6a63deb4e3e29a0"),
-    Chain("litecoin", "regtest", "LTC", "rltc", 0x6F, _LTC_TEST, 6, 150,
+    Chain("litecoin", "regtest", "LTC", "rltc", 0x6F, _LTC_TEST, 6, 1,
           "530827f38f93b43ed12af0b3ad25a288dc02ed74d6d7857862df51fc56c416f9"),
 )  # fmt: skip
 CHAINS = {(row.chain, row.network): row for row in _ROWS}

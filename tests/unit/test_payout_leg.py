@@ -140,6 +140,27 @@ def verify_hash(d: Desk, invoice: str) -> str:
     )
 
 
+def test_one_invoice_is_paid_by_one_payout() -> None:
+    d = Desk()
+    request = d.asks()
+    d.create(request)
+    spec = Spec(1, json.encode(declare(request, d.purses, d.now())), "app")
+    with pytest.raises(LostRace, match="name"):
+        run(command(d.engine, SubjectId("t", "payout", "q"), spec))
+    assert d.act("cancel") is None
+    assert run(command(d.engine, SubjectId("t", "payout", "q"), spec)) is None
+
+
+def test_what_somebody_else_paid_is_not_ours() -> None:
+    d = Desk()
+    request = d.asks(patience_seconds=60)
+    d.front.pay("admin-key", {"out": True, "bolt11": request.to})  # by hand
+    d.create(request)
+    status = d.go(62)
+    assert status.state == "awaiting_operator" and "for somebody else" in leg.why(d.subject)
+    assert len(d.front.node.landed) == 1 and d.sum("payee:p") == 0
+
+
 @pytest.mark.parametrize(
     ("request_", "sentence"),
     [

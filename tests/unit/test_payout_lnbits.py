@@ -34,8 +34,15 @@ from bursar.testing.fakes.lightning import SECOND, FakeLnbits, Fault, Node
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "vectors" / "lightning-wallets-rest.json"
 PREIMAGE = "aa" * 32
-WHAT = Payload("lnbc1", "e0e77a507412b120f6ede61f62295b1a7b2ff19d3dcc8f7253e51663470c888e", 5_000, "wallet-1")
-ROW = {"payment_hash": WHAT.hash, "amount": -5_000, "fee": -21, "status": "success", "preimage": PREIMAGE}
+WHAT = Payload("lnbc1", "e0e77a507412b120f6ede61f62295b1a7b2ff19d3dcc8f7253e51663470c888e", 5_000, "wallet-1", "key")
+ROW = {
+    "payment_hash": WHAT.hash,
+    "amount": -5_000,
+    "fee": -21,
+    "status": "success",
+    "preimage": PREIMAGE,
+    "extra": {"bursar": "key"},
+}
 MEANS = {Done: "done", Rejected: "rejected", Unknown: "unknown", Absent: "absent"}
 
 SENT: list[tuple[int, Any, Outcome | type[Unknown]]] = [
@@ -45,6 +52,8 @@ SENT: list[tuple[int, Any, Outcome | type[Unknown]]] = [
     (201, ROW | {"preimage": None}, Unknown),
     (201, ROW | {"preimage": "no hex"}, Unknown),
     (201, ROW | {"fee": None}, Unknown),
+    (201, ROW | {"extra": {}}, Unknown),
+    (201, ROW | {"extra": {"bursar": "another's"}}, Unknown),
     (201, ROW | {"status": "pending"}, Unknown),
     (201, ROW | {"status": "failed"}, Unknown),
     (200, ROW, Unknown),
@@ -92,6 +101,7 @@ FOUND: list[tuple[int, Any, Finding | type[Unknown]]] = [
     (200, {"paid": True, "preimage": PREIMAGE, "details": ROW | {"amount": -4_000}}, Unknown),
     (200, {"paid": True, "preimage": PREIMAGE, "details": ROW | {"payment_hash": "ff"}}, Unknown),
     (200, {"paid": True, "preimage": PREIMAGE, "details": ROW | {"status": "pending"}}, Unknown),
+    (200, {"paid": True, "preimage": PREIMAGE, "details": ROW | {"extra": {"bursar": "another's"}}}, Unknown),
     (200, {"paid": True, "status": "failed", "preimage": PREIMAGE, "details": ROW}, Unknown),
     (200, {"paid": False, "status": "failed", "details": ROW | {"status": "failed"}}, Absent(7, why="failed")),
     (200, {"paid": False, "status": "failed", "details": ROW | {"status": "success"}}, Unknown),

@@ -61,6 +61,7 @@ class Payload(Struct, frozen=True):
     hash: str
     msat: int
     wallet: str  # LNbits' id of it: another wallet's silence proves nothing
+    key: str  # the attempt's, kept by LNbits with the payment: somebody else's payment of the invoice is not ours
 
 
 class LnbitsExecutor:
@@ -103,14 +104,14 @@ class LnbitsExecutor:
         if balance < effect.money.minor + most:
             return Rejected(f"the wallet holds {balance} msat, {effect.money.minor + most} are needed")
         replace = Replace.EXPIRY if account.refuses_expired else Replace.NEVER
-        payload = json.encode(Payload(invoice.text, invoice.hash, effect.money.minor, id)).decode()
+        payload = json.encode(Payload(invoice.text, invoice.hash, effect.money.minor, id, key)).decode()
         terms = Terms(resend=False, replace=replace, skew=account.skew, lag=account.lag)
         return Prepared(payload, terms, expires_at=invoice.expires_at)
 
     async def submit(self, attempt: Attempt) -> Outcome:
         """Raises RailDown: it may have arrived."""
         what = json.decode(attempt.prepared.payload, type=Payload)
-        wish = {"out": True, "bolt11": what.bolt11, "extra": {"bursar": attempt.key}}
+        wish = {"out": True, "bolt11": what.bolt11, "extra": {"bursar": what.key}}
         try:
             response = await self.client.post("/api/v1/payments", json=wish)
         except (httpx.ConnectError, httpx.ConnectTimeout) as err:
@@ -204,7 +205,9 @@ def finding(status: int, body: Any, what: Payload, asked: Instant) -> Finding:
 
 def paid(row: dict[str, Any], preimage: Any, what: Payload, *, proof: bool) -> Done | Unknown:
     """A preimage that does not open the hash proves the contrary; without `proof` there may be none."""
-    fee = row.get("fee")
+    fee, extra = row.get("fee"), row.get("extra")
+    if not isinstance(extra, dict) or extra.get("bursar") != what.key:
+        return Unknown("the wallet has paid this invoice for somebody else")
     if not isinstance(fee, int) or isinstance(fee, bool):
         return Unknown("paid, and the wallet does not say for what fee")
     if not preimage and not proof:

@@ -174,6 +174,7 @@ class Row:
     bolt11: str
     msat: int
     fee: int  # the reserve, until it has succeeded
+    extra: dict[str, Any]
     status: str = "pending"
     preimage: str | None = None
 
@@ -185,6 +186,7 @@ class Row:
             "amount": -self.msat,
             "fee": -self.fee,
             "bolt11": self.bolt11,
+            "extra": self.extra,
             "status": self.status,
             "preimage": self.preimage,
         }
@@ -305,7 +307,7 @@ class FakeLnbits(httpx.AsyncBaseTransport):
             return self.again(old)
         if self.available_msat < msat + reserve(msat):
             return failed("Insufficient balance.")
-        row = self.rows[hash] = Row(hash, wish["bolt11"], msat, reserve(msat))
+        row = self.rows[hash] = Row(hash, wish["bolt11"], msat, reserve(msat), wish.get("extra", {}))
         try:
             self.node.send(row.bolt11, row.fee)
         except AlreadyExists:

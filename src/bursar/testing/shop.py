@@ -46,7 +46,7 @@ class Shop:
         self.world, self.source, self.chain = world, source, Chain(world.dice)
         self.invoices: dict[str, Asked] = {}
         self.prices = dict(PRICES)
-        self.cursor = Cursor()
+        self.cursor, self.pool_branch = Cursor(), 0  # the branch on which the mempool was last read for certain
 
     # -- what happens -----------------------------------------------------------------------
     def happen(self, kind: str, dice: Random) -> bool:
@@ -100,14 +100,18 @@ class Shop:
             cheap, at = dice.random() < 0.1, self.world.now + dice.randint(0, 3) * SECOND
             if dice.random() > 0.7:  # aimed: around the deadline
                 at = asked.first.expires_at + dice.randint(-30, 40) * SECOND
-            self.world.later(max(at, self.world.now), self.payer(name, part, cheap, dice.choice((ASSET,) * 9 + ("DOGE",))))
+            self.world.later(
+                max(at, self.world.now), self.payer(name, part, cheap, dice.choice((ASSET,) * 9 + ("DOGE",)))
+            )
 
     def way(self, name: str, early: bool) -> Way:
         cursor = self.world.store.rail(RAIL).cursor
         position, since = cursor.position, max(0, cursor.position - self.back)
         if early:
             position, since = -1, 0
-        return Way(f"{ASSET}@{RAIL}", RAIL, ASSET, name, name, 0, 1, CONFIRMATIONS, GRACE, since, position, cursor.branch)
+        return Way(
+            f"{ASSET}@{RAIL}", RAIL, ASSET, name, name, 0, 1, CONFIRMATIONS, GRACE, since, position, cursor.branch
+        )
 
     def declare(self, name: str, asked: Asked) -> None:
         self.world.tell(f"invoice {name}: {FULL} {asked.spec.price_asset} within {asked.spec.window_seconds} s")
@@ -170,7 +174,9 @@ class Shop:
         about = dice.choice(row.status.parts)[0] if row and row.status and row.status.parts else ""
         name = dice.choice(("accepted", "accepted", "accepted_short", "refunded", "cancelled"))
         self.world.tell(f"operator: {to.id} {name} {about}")
-        self.world.act(to, name, about if name in ("accepted", "refunded") else "", b"tx" if name == "refunded" else b"")
+        self.world.act(
+            to, name, about if name in ("accepted", "refunded") else "", b"tx" if name == "refunded" else b""
+        )
 
     def price(self, dice: Random) -> None:
         self.prices.clear()
@@ -192,6 +198,8 @@ class Shop:
     def stepped(self) -> None:
         cursor = self.world.store.rail(RAIL).cursor
         if cursor is not self.cursor:
+            if cursor.watermark > self.cursor.watermark:
+                self.pool_branch = cursor.branch
             self.cursor = cursor
             for name in self.invoices:
                 self.complete(SubjectId("t", "invoice", name))
@@ -230,10 +238,11 @@ class Shop:
         cursor, line = world.store.rail(RAIL).cursor, {b.hash: b.at for b in self.line()}
         ours = {p.fact.tx: p for p in standing(subject, row).values() if p.fact.money and name in p.fact.keys}
         covered = all(r.covered(cursor) for w, r in row.watches.items() if w.since != LIVE)
+        drifts = () if self.pool_branch == cursor.branch else (Stands.ADRIFT,)
         by = min(cursor.watermark, world.now)
         for tx in self.paying(name):
             if covered and self.chain.since.get(tx.id, world.now + 1) <= by:
-                seen = tx.id in ours and ours[tx.id].stands in (Stands.PENDING, Stands.INCLUDED)
+                seen = tx.id in ours and ours[tx.id].stands in (Stands.PENDING, Stands.INCLUDED, *drifts)
                 demand(seen, tx.id, "pays", name, "and has been there since before", by, ":", ours.get(tx.id))
         ends = self.deadline(row) + GRACE
         for tx, p in ((tx, ours[tx.id]) for tx in self.paying(name) if tx.id in ours):

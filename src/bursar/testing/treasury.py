@@ -214,4 +214,4 @@ class Treasury:
             sure = all(r.status and r.status.mover is not Mover.OPERATOR for r in rows.get(name, []))
             if sure and bank.name != "setting" and not bank.reneged:
                 left = self.funded[name] - sum(x.money.minor + x.cost for x in bank.landed)
-                demand(sums[leg.wallet(name), "BTC"] == left, name, ":", sums[leg.wallet(name), 'BTC'], ", bank", left)
+                demand(sums[leg.wallet(name), "BTC"] == left, name, ":", sums[leg.wallet(name), "BTC"], ", bank", left)

@@ -2,91 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from .. import alerts
 from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
-from ..core.money import Money, minor_of
 from ..core.ports import Refused, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
 from ..engine.intake import command
 from ..engine.reconcile import BURSAR, Engine
 from ..invoices import xpub
-from ..invoices.commands import CreateInvoice, Offer, Price, asked, declare
+from ..invoices.commands import CreateInvoice, Offer, asked, declare
 from ..invoices.spec import invoice_of
-from ..payouts.leg import Leg
+from ..payouts import commands as payouts
+from ..payouts.commands import ActOnPayout, CreatePayout, Purse
 from . import encode, views
 
 TRIES = 5
-PATIENCE = 3_600_000_000  # an open attempt is shown to a person after this long
+APP = "library"  # the actor, where the application does not say who asks
+BUSY = "too many commands at once"
+NAME = 200  # characters of an external id
+ACTS = {
+    "accept": "accepted",
+    "accept_short": "accepted_short",
+    "refund": "refunded",
+    "refund_excess": "refunded_excess",
+    "cancel": "cancelled",
+}
+
+T = TypeVar("T")
+Asked = tuple[Spec | Decision, tuple[Decision, ...]]  # a record, and what belongs into its commit
 
 
-class Act(Struct, frozen=True, forbid_unknown_fields=True):
-    """What an operator decides about a subject."""
+class ActOnInvoice(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person decides about an invoice."""
 
-    act: str
+    action: Literal["accept", "accept_short", "refund", "refund_excess", "cancel"]
     reason: str
-    payment: str = ""  # the payment that it is about
-    txid: str = ""  # with which it was given back
+    payment: str = ""  # accept, refund, refund_excess: the id of the payment
+    txid: str = ""  # refund, refund_excess: with which it was given back
 
 
-class CreatePayout(Struct, frozen=True, forbid_unknown_fields=True):
-    """The request: pay `amount` to `to` (a bolt11 invoice, an address) on a rail, once."""
+class ClearAlert(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person says of an alert that does not clear by itself."""
 
-    rail: str
-    to: str
-    amount: Price
-    fee_limit: str = ""  # decimal, in the amount's asset; empty: the rail's usual one
-    external_id: str = ""
+    alert: str
+    reason: str
 
 
-class Page(Struct, frozen=True):
-    """A page of a list, newest first; `next` leads to the older ones."""
+class Page(Struct, Generic[T], frozen=True):
+    """A page of a list, newest first; `next`, given as `before`, leads to the older ones."""
 
-    items: list[dict[str, Any]]
+    items: tuple[T, ...]
     next: int | None
 
 
-class Invoices:
-    def __init__(self, engine: Engine, store: Store, offers: Mapping[str, Offer]) -> None:
-        self.engine, self.store, self.offers = engine, store, offers
+class Desk:
+    """What all commands share: the engine, the store, how amounts are written."""
 
-    async def create(self, tenant: str, request: CreateInvoice, key: str = "", actor: str = "api") -> dict[str, Any]:
+    def __init__(self, engine: Engine, store: Store, scales: encode.Scales) -> None:
+        self.engine, self.store, self.scales = engine, store, scales
+
+    async def view(self, name: SubjectId) -> Any:
+        """With the cursors of all rails, for people. Raises Missing: another tenant's is not there either."""
+        subject = await there(self.store, name)
+        return views.view(subject, await self.store.cursors(), self.scales)
+
+    async def page(self, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Page[Any]:
+        rows = await self.store.page(tenant, kind, movers, before, limit)
+        items = tuple([await self.view(row.subject) for row in rows])
+        return Page(items, rows[-1].serial if len(rows) == limit else None)
+
+    async def timeline(self, name: SubjectId) -> list[encode.Row]:
+        """All that was recorded of it, and the first thousand of what was told. Raises Missing."""
+        subject = await there(self.store, name)
+        told = await self.store.events(name.tenant, 0, 1_000, name)
+        return encode.timeline(subject, [event for _, event in told], self.scales)
+
+    async def run(self, to: SubjectId, records: Callable[[Subject], Asked]) -> None:
+        """`records`: what is asked for, given what is there. Raises Clash."""
+        for _ in range(TRIES):
+            subject, _ = await self.store.load(to)
+            record, more = records(subject)
+            try:
+                return accepted(await command(self.engine, to, record, *more))
+            except (LostRace, CommitLost):
+                continue  # read again: it may be there
+        raise Clash(BUSY, "ask again")
+
+
+class Invoices(Desk):
+    def __init__(self, engine: Engine, store: Store, scales: encode.Scales, offers: Mapping[str, Offer]) -> None:
+        super().__init__(engine, store, scales)
+        self.offers = offers
+
+    async def create(self, tenant: str, request: CreateInvoice, key: str = "", actor: str = APP) -> views.Invoice:
         """The same `external_id`, else the same idempotency `key`, with the same words is the same invoice.
 
         Raises Invalid; Clash where the words differ."""
         digest = sha256(json.encode(request, order="deterministic")).hexdigest()
         to = SubjectId(tenant, "invoice", "inv_" + identity(request.external_id, key))
-        ways = asked(request, self.offers)
         for _ in range(TRIES):
-            subject, cursors = await self.store.load(to)
-            if subject.records:
-                if invoice_of(subject.spec.body).request != digest:
-                    raise Clash(
-                        f"{request.external_id or key} names another invoice", "use a new id, or the same words"
-                    )
-                return views.invoice(subject, cursors)
-            others, addresses = list[Write](), list[tuple[Offer, str]]()
-            for offer, address in ways:
-                if address is None:
-                    address, write = await self.derive(offer, to)
-                    others.append(write)
-                addresses.append((offer, address))
-            read, now = await self.store.cursors(), self.engine.now()
-            invoice, first = declare(request, addresses, read, self.engine.prices(), now)
-            spec = Spec(1, json.encode(replace(invoice, request=digest)), actor, now)
-            try:
-                accepted(await command(self.engine, to, spec, first, others=tuple(others)))
-            except (LostRace, CommitLost):
-                continue  # read again: it may be there
-            subject, cursors = await self.store.load(to)
-            return views.invoice(subject, cursors)
-        raise Clash("too many commands at once", "ask again")
+            subject, _ = await self.store.load(to)
+            if not subject.records:
+                try:
+                    await self.declare(to, request, digest, actor)
+                except (LostRace, CommitLost):
+                    continue  # read again: it may be there
+            elif invoice_of(subject.spec.body).request != digest:
+                what = f"the external id {request.external_id}" if request.external_id else "the idempotency key"
+                raise Clash(f"{what} names another invoice", "use a new one, or the same words")
+            return await self.get(tenant, to.id)
+        raise Clash(BUSY, "ask again")
+
+    async def declare(self, to: SubjectId, request: CreateInvoice, digest: str, actor: str) -> None:
+        others, addresses = list[Write](), list[tuple[Offer, str]]()
+        for offer, address in asked(request, self.offers):
+            if address is None:
+                address, write = await self.derive(offer, to)
+                others.append(write)
+            addresses.append((offer, address))
+        read, now = await self.store.cursors(), self.engine.now()
+        invoice, first = declare(request, addresses, read, self.engine.prices(), now)
+        spec = Spec(1, json.encode(replace(invoice, request=digest)), actor, now)
+        accepted(await command(self.engine, to, spec, first, others=tuple(others)))
 
     async def derive(self, offer: Offer, to: SubjectId) -> tuple[str, Write]:
         """The next address of the offer's extended public key, and what takes it."""
@@ -102,66 +146,67 @@ class Invoices:
                 return offer.derive(index), Write(name, (*spec, record), subject.version)
             page += 1
 
-    async def get(self, tenant: str, id: str) -> dict[str, Any]:
+    async def get(self, tenant: str, id: str) -> views.Invoice:
         """Raises Missing."""
-        subject, cursors = await there(self.store, SubjectId(tenant, "invoice", id))
-        return views.invoice(subject, cursors)
+        found: views.Invoice = await self.view(SubjectId(tenant, "invoice", id))
+        return found
 
-    async def act(self, tenant: str, id: str, act: Act, key: str, actor: str) -> dict[str, Any]:
-        """Raises Missing; Clash where the act is not possible now."""
-        await decide(self.engine, self.store, SubjectId(tenant, "invoice", id), act, key, actor)
+    async def act(self, tenant: str, id: str, act: ActOnInvoice, key: str = "", actor: str = APP) -> views.Invoice:
+        """The same key again is the same act. Raises Missing; Clash where it is not possible now."""
+        to, name = SubjectId(tenant, "invoice", id), key or uuid4().hex
+        await there(self.store, to)
+        body, now = act.txid.encode(), self.engine.now()
+        record = Decision(ACTS[act.action], act.payment, actor, act.reason, now, body=body, command=name)
+        await self.run(to, lambda _: (record, ()))
         return await self.get(tenant, id)
 
 
-class Payouts:
-    def __init__(self, engine: Engine, store: Store, scales: encode.Scales) -> None:
-        self.engine, self.store, self.scales = engine, store, scales
+class Payouts(Desk):
+    def __init__(self, engine: Engine, store: Store, scales: encode.Scales, purses: Mapping[str, Purse]) -> None:
+        super().__init__(engine, store, scales)
+        self.purses = purses
 
-    async def create(self, tenant: str, request: CreatePayout, key: str = "", actor: str = "api") -> dict[str, Any]:
+    async def create(self, tenant: str, request: CreatePayout, key: str = "", actor: str = APP) -> views.Payout:
         """As of invoices. Raises Invalid, Clash."""
-        if request.rail not in self.engine.executors:
-            known = ", ".join(self.engine.executors) or "none is configured"
-            raise Invalid(f"{request.rail!r} is no rail that pays", f"known: {known}")
-        if request.amount.asset not in self.scales:
-            raise Invalid(f"{request.amount.asset!r} is no asset of a configured rail")
-        scale = self.scales[request.amount.asset]
-        try:
-            money = Money(request.amount.asset, minor_of(request.amount.value, scale))
-            fee = minor_of(request.fee_limit, scale) if request.fee_limit else 0
-        except ValueError as err:
-            raise Invalid(str(err)) from err
         to = SubjectId(tenant, "payout", "po_" + identity(request.external_id, key))
-        body = json.encode(Leg(request.rail, request.to, money, PATIENCE, fee=fee))
-        for _ in range(TRIES):
-            try:
-                accepted(await command(self.engine, to, Spec(1, body, actor, self.engine.now())))
-                return await self.get(tenant, to.id)
-            except (LostRace, CommitLost):
-                continue
-        raise Clash("too many commands at once", "ask again")
 
-    async def get(self, tenant: str, id: str) -> dict[str, Any]:
+        def records(s: Subject) -> tuple[Spec, tuple[()]]:
+            """The same words are judged as of when they were first said: an invoice may have expired since."""
+            first = s.records[0] if s.records else None
+            at, who = (first.at, first.actor) if isinstance(first, Spec) else (self.engine.now(), actor)
+            return Spec(1, json.encode(payouts.declare(request, self.purses, at)), who, at), ()
+
+        await self.run(to, records)
+        return await self.get(tenant, to.id)
+
+    async def get(self, tenant: str, id: str) -> views.Payout:
         """Raises Missing."""
-        subject, _ = await there(self.store, SubjectId(tenant, "payout", id))
-        return views.payout(subject, self.scales)
+        found: views.Payout = await self.view(SubjectId(tenant, "payout", id))
+        return found
 
-    async def act(self, tenant: str, id: str, act: Act, key: str, actor: str) -> dict[str, Any]:
-        """Raises Missing; Clash where the act is not possible now."""
-        await decide(self.engine, self.store, SubjectId(tenant, "payout", id), act, key, actor)
+    async def act(self, tenant: str, id: str, act: ActOnPayout, key: str = "", actor: str = APP) -> views.Payout:
+        """The same key again is the same act. Raises Missing, Invalid; Clash where it is not possible now."""
+        to, name = SubjectId(tenant, "payout", id), key or uuid4().hex
+        await there(self.store, to)
+        await self.run(to, lambda s: payouts.act(s, act, self.purses, actor, name, self.engine.now()))
         return await self.get(tenant, id)
 
 
-async def decide(engine: Engine, store: Store, to: SubjectId, act: Act, key: str, actor: str) -> None:
-    """Record an operator's act; the same key again is the same act. Raises Missing, Clash."""
-    await there(store, to)
-    name, now = key or uuid4().hex, engine.now()
-    record = Decision(act.act, act.payment, actor, act.reason, now, body=act.txid.encode(), command=name)
-    for _ in range(TRIES):
-        try:
-            return accepted(await command(engine, to, record))
-        except (LostRace, CommitLost):
-            continue
-    raise Clash("too many commands at once", "ask again")
+class Alerts(Desk):
+    async def clear(self, tenant: str, act: ClearAlert, key: str = "", actor: str = APP) -> views.Alert:
+        """About the news that there is now. Raises Missing; Clash where it is not firing."""
+        to, name = SubjectId(tenant, "alert", act.alert), key or uuid4().hex
+
+        def records(s: Subject) -> tuple[Decision, tuple[()]]:
+            n = str(alerts.edges(s)[-1][0].n)
+            return Decision("cleared", n, actor, act.reason, self.engine.now(), command=name), ()
+
+        if not act.reason.strip():
+            raise Invalid("an act needs a reason", "it is kept with the alert")
+        await there(self.store, to)
+        await self.run(to, records)
+        found: views.Alert = await self.view(to)
+        return found
 
 
 def accepted(refused: Refused | None) -> None:
@@ -170,37 +215,17 @@ def accepted(refused: Refused | None) -> None:
 
 
 def identity(external_id: str, key: str) -> str:
+    """Raises Invalid."""
+    if len(external_id) > NAME or not external_id.isprintable():
+        raise Invalid(f"an external_id has at most {NAME} printable characters")
     if external_id:
         return sha256(b"external/" + external_id.encode()).hexdigest()[:24]
     return sha256(b"key/" + key.encode()).hexdigest()[:24] if key else uuid4().hex[:24]
 
 
-async def there(store: Store, name: SubjectId) -> tuple[Subject, Mapping[str, Any]]:
-    """The subject with the cursors of all rails, for people. Raises Missing: another tenant's is not there either."""
-    subject, _ = await store.load(name)
-    if subject.status is None:
+async def there(store: Store, name: SubjectId) -> Subject:
+    """Raises Missing."""
+    subject = (await store.load(name))[0] if name.id.isprintable() else None
+    if subject is None or subject.status is None:
         raise Missing(f"there is no {name.kind} {name.id}")
-    return subject, await store.cursors()
-
-
-async def page(store: Store, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Page:
-    rows = await store.page(tenant, kind, movers, before, limit)
-    items = [encode.status(row.subject, row.version, row.status) for row in rows]
-    return Page(items, rows[-1].serial if len(rows) == limit else None)
-
-
-async def timeline(store: Store, name: SubjectId, scales: encode.Scales) -> list[dict[str, Any]]:
-    """Records and events in the order of their times; what has none stands where it was recorded."""
-    subject, _ = await there(store, name)
-    told = await store.events(name.tenant, 0, 1_000, name)
-    rows: list[tuple[int, dict[str, Any]]] = []
-    last = 0
-    for record in subject.records:
-        last = encode.when(record) or last
-        rows.append((last, encode.row(record, scales)))
-    for _, event in told:
-        text = f"{event.previous or 'nothing'} → {event.state}" if event.previous != event.state else "updated"
-        flags = [change for change in event.changes if "=" not in change]
-        body = {"at": encode.instant(event.at), "type": "event", "text": " ".join([text, *flags])}
-        rows.append((event.at, body | {"evidence": encode.event(event)}))
-    return [row for _, row in sorted(rows, key=lambda x: x[0])]
+    return subject

@@ -1,11 +1,12 @@
 """A shop on a simulated chain: customers who pay on time, late, short, over, twice or not at all, a chain that
-reorganises, and a node that goes silent for a while. It starts from nothing each time."""
+reorganises, and a node that goes silent for a while. It starts from nothing each time, and tells what happens."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
 from collections.abc import Callable, Container, Sequence
+from fractions import Fraction
 from random import Random
 
 from msgspec.structs import replace
@@ -18,33 +19,56 @@ from ..engine import clock
 from ..invoices.commands import CreateInvoice, Offer, Price
 from ..rails.sim import Chain, ChainSource, Trouble, Tx
 from .config import Config, PriceConfig
+from .views import percent
 from .wiring import Bursar, Rail
 
 RAIL = "sim:demo"
 SECOND = 1_000_000
 TICK, BLOCK = 0.5, 2.0  # seconds
+WINDOW, GRACE = 60, 10
 CUSTOMERS = (  # who pays what share of the price, after how many seconds each
     ("pays at once", ((100, 1),)),
     ("pays in two parts", ((60, 1), (40, 6))),
     ("pays too little", ((70, 2),)),
     ("pays too much", ((130, 2),)),
     ("pays twice", ((100, 1), (100, 8))),
-    ("pays too late", ((100, 95),)),
+    ("pays too late", ((100, WINDOW + GRACE + 6),)),
     ("does not pay", ()),
 )
+WORDS = {  # what has come of an invoice, for whoever reads along
+    "awaiting_payer": "waiting for the customer again",
+    "awaiting_finality": "all of it is here: two blocks must stand on it",
+    "settled": "SETTLED for good",
+    "expired": "EXPIRED: the chain has been read past the deadline, and nothing had come",
+    "+partial": "a part is missing",
+    "+over": "that is too much: the excess is owed to the customer",
+    "+late": "TOO LATE: a person decides; bursar invoice act {id} accept --payment … --reason …",
+    "awaiting_operator": "TOO LITTLE when the time was over: a person decides;"
+    " bursar invoice act {id} accept_short --reason …",
+}
+STANDS = {
+    "pending": "is seen, in no block yet",
+    "included": "is in a block",
+    "adrift": "has lost its block, and counts for nothing until it is seen again",
+    "displaced": "was spent elsewhere: a rival took its place",
+    "gone": "left the mempool",
+}
 
 
-class Silent:
-    """The node in front of the demo's chain: sometimes it says nothing."""
+class Node:
+    """In front of the demo's chain: sometimes it says nothing."""
 
     def __init__(self, source: ChainSource) -> None:
         self.source, self.silent = source, False
 
     async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
-        return Unknown("the node does not answer") if self.silent else await self.source.follow(cursor, keys)
+        return SILENCE if self.silent else await self.source.follow(cursor, keys)
 
     async def scan(self, upto: Cursor, watches: Sequence[Watch]) -> Batch | Unknown:
-        return Unknown("the node does not answer") if self.silent else await self.source.scan(upto, watches)
+        return SILENCE if self.silent else await self.source.scan(upto, watches)
+
+
+SILENCE = Unknown("the demo has unplugged it for half a minute, and until it is back nothing expires")
 
 
 class Demo:
@@ -52,14 +76,15 @@ class Demo:
         self.say, self.dice = say, Random()
         self.chain = Chain(self.dice)
         self.chain.now = clock.now()
-        self.node = Silent(ChainSource(RAIL, self.chain, self.dice, clock.now, pause, Trouble()))
+        self.node = Node(ChainSource(RAIL, self.chain, self.dice, clock.now, pause, Trouble()))
         self.due: list[tuple[int, str, int]] = []  # (when, to whom, how much)
         self.serial = self.ticks = 0
         self.orders: dict[str, str] = {}  # invoice -> what the shop calls it
 
     def rail(self) -> Rail:
-        offer = Offer("BTC@" + RAIL, RAIL, "BTC", 11, 1_000, 2, 10 * SECOND, 8, address, lambda n: f"demo{n}")
-        return Rail(RAIL, self.node, None, (offer,), {"BTC": 11}, blind_after=20 * SECOND, pause=0.5)
+        grace = GRACE * SECOND
+        offer = Offer("BTC@" + RAIL, RAIL, "BTC", 11, 1_000, 2, grace, 8, address, lambda n: f"demo{n}")
+        return Rail(RAIL, self.node, offers=(offer,), scales={"BTC": 11}, blind_after=15 * SECOND, pause=0.5)
 
     def config(self, config: Config) -> Config:
         folder = config.folder / "demo"
@@ -81,7 +106,6 @@ class Demo:
                 await self.customer(bursar)
             if self.ticks % 180 in (100, 160):
                 self.node.silent = not self.node.silent
-                self.say("the node stops answering" if self.node.silent else "the node answers again")
             try:
                 await asyncio.wait_for(stopping.wait(), TICK)
             except TimeoutError:
@@ -90,35 +114,50 @@ class Demo:
     def mine(self) -> None:
         if self.ticks % 60 == 0:
             self.chain.reorg(2)
-            self.say("the chain takes back two blocks")
+            self.say("THE CHAIN TAKES BACK TWO BLOCKS, and grows three others: what stood there is judged anew")
+            self.chain.mine()
+            self.chain.mine()
         self.chain.mine()
 
     async def customer(self, bursar: Bursar) -> None:
         name, parts = CUSTOMERS[self.serial % len(CUSTOMERS)]
         self.serial += 1
         price = f"{self.dice.randint(5, 250)}.00"
-        request = CreateInvoice(Price("EUR", price), external_id=f"order-{self.serial}", window_seconds=60)
-        self.say(f"order {self.serial}: {price} EUR, a customer who {name}")
-        invoice = await bursar.invoices.create("main", request, actor="demo")
-        self.orders[invoice["id"]] = f"order {self.serial}"
-        way = invoice["ways"][0]
-        due = minor_of(way["expected"]["value"], 11)
+        request = CreateInvoice(Price("EUR", price), external_id=f"order-{self.serial}", window_seconds=WINDOW)
+        invoice = await bursar.invoices.create(bursar.config.tenant, request, actor="shop")
+        way = invoice.ways[0]
+        self.orders[invoice.id] = f"order {self.serial}"
+        what = f"{price} EUR = {way.expected.value} {way.expected.asset} to {way.address} within {WINDOW} s"
+        self.say(f"order {self.serial}: {what}; a customer who {name}")
+        due = minor_of(way.expected.value, 11)
         for share, seconds in parts:
-            self.due.append((clock.now() + seconds * SECOND, way["address"], due * share // 100))
+            self.due.append((clock.now() + seconds * SECOND, way.address, due * share // 100))
 
     def pay(self, to: str, minor: int) -> None:
         tx = f"tx{self.chain.now:x}{self.dice.getrandbits(16):04x}"
         self.chain.broadcast(Tx(tx, (f"coin-{tx}",), ((to, Money("BTC", minor)),), clock.now()))
 
     async def show(self, event: Event) -> None:
+        """The listener: an event as a line."""
         kind, id = event.subject.kind, event.subject.id
-        if kind not in ("invoice", "alert", "source") or event.previous is None and kind != "alert":
+        if kind == "alert" and (event.state == "firing" or event.previous == "firing"):
+            flag, _, about = id.split("/", 2)
+            self.say(f"    ALERT {event.state}: {self.orders.get(about, about)}, {flag.replace('_', ' ')}")
+        if kind != "invoice" or event.previous is None:
             return
-        name = self.orders.get(id, id) if kind == "invoice" else f"{kind} {id}"
-        news = [change.split("=", 1)[1] for change in event.changes if "=" in change]
-        flags = [change for change in event.changes if "=" not in change]
-        state = event.state.replace("_", " ") if event.state != event.previous else "; ".join(news)
-        self.say(f"    {name}: {' '.join([state, *flags])}")
+        news = [moved(change.split("=", 1)[1]) for change in event.changes if "=" in change]
+        flags = [WORDS.get(change, "") for change in event.changes if "=" not in change]
+        state = WORDS.get(event.state, "") if event.state != event.previous else ""
+        text = "; ".join(filter(None, [*news, *flags, state])).format(id=id)
+        if text:
+            self.say(f"    {self.orders.get(id, id)}: {text}")
+
+
+def moved(word: str) -> str:
+    """ "included 3/5 final" -> "60 % of the price is in a block, final"."""
+    stands, share, *rest = word.split(" ", 2)
+    what = f"{percent(Fraction(share))} of the price" if share != "0" else "a payment that does not count"
+    return f"{what} {STANDS[stands]}" + (", final" if rest and "final" in rest[0] else "")
 
 
 async def pause() -> None:

@@ -6,92 +6,112 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import json
+from msgspec import DecodeError, Struct, json
 
+from ..core import money as core
+from ..core import ports
 from ..core.facts import Fact, Rollback
-from ..core.money import Instant, Money, text_of
-from ..core.outcomes import Answer, Attempt
-from ..core.ports import Event
-from ..core.subject import Decision, Record, Report, Spec, Status, SubjectId
+from ..core.money import Instant, text_of
+from ..core.outcomes import Absent, Answer, Attempt, Done, Rejected, Unknown, Verb
+from ..core.subject import Decision, Mover, Record, Report, Spec, Subject
 from ..invoices.reference import reference_status
 
 Scales = Mapping[str, int]  # asset -> decimals
 
 
-def instant(at: Instant) -> str:
-    """ISO 8601 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(at // 1_000_000, UTC).replace(microsecond=at % 1_000_000).isoformat()
+class Money(Struct, frozen=True):
+    asset: str
+    value: str  # exact decimal
 
 
-def money(m: Money, scales: Scales) -> dict[str, str]:
-    return {"asset": m.asset, "value": money_text(m.asset, m.minor, scales)}
-
-
-def money_text(asset: str, minor: int, scales: Scales) -> str:
-    """Of an asset that no rail here declares, the minor units."""
-    return text_of(minor, scales.get(asset, 0))
-
-
-def event(e: Event) -> dict[str, Any]:
+class Event(Struct, frozen=True):
     """`id` is the same for every delivery of one transition; `version` orders those of a subject."""
-    body: dict[str, Any] = {
-        "id": e.id,
-        "type": e.type,
-        "at": instant(e.at),
-        "tenant": e.subject.tenant,
-        "kind": e.subject.kind,
-        "subject": e.subject.id,
-        "version": e.version,
-        "state": e.state,
-        "mover": e.mover.value,
-        "flags": sorted(e.flags),
-        "previous": e.previous,
-        "changes": list(e.changes),
-    }
-    if e.subject.kind == "invoice":
-        body["reference_status"] = reference_status(e.state, e.flags)
-    return body
+
+    id: str
+    type: str
+    at: datetime
+    tenant: str
+    kind: str
+    subject: str
+    version: int
+    state: str
+    mover: Mover
+    flags: tuple[str, ...]
+    previous: str | None  # state
+    changes: tuple[str, ...]  # +flag, -flag, payment=where it stands and what it counts
+    reference_status: str | None  # of invoices
 
 
-def event_line(e: Event) -> bytes:
+class Row(Struct, frozen=True):
+    """A line of a timeline."""
+
+    at: datetime | None  # None: it does not say
+    type: str
+    text: str
+    evidence: Any
+
+
+def instant(at: Instant) -> datetime:
+    return datetime.fromtimestamp(at // 1_000_000, UTC).replace(microsecond=at % 1_000_000)
+
+
+def value(asset: str, minor: int, scales: Scales) -> str:
+    """Of an asset that no configured rail declares it says so: a guess would be wrong by powers of ten."""
+    return text_of(minor, scales[asset]) if asset in scales else f"{minor} minor units"
+
+
+def money(m: core.Money, scales: Scales) -> Money:
+    return Money(m.asset, value(m.asset, m.minor, scales))
+
+
+def event(e: ports.Event) -> Event:
+    to, flags = e.subject, tuple(sorted(e.flags))
+    word = reference_status(e.state, e.flags) if to.kind == "invoice" else None
+    state = e.version, e.state, e.mover, flags, e.previous, e.changes
+    return Event(e.id, e.type, instant(e.at), to.tenant, to.kind, to.id, *state, word)
+
+
+def event_line(e: ports.Event) -> bytes:
     return json.encode(event(e))
 
 
-def status(subject: SubjectId, version: int, s: Status) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "id": subject.id,
-        "version": version,
-        "state": s.state,
-        "mover": s.mover.value,
-        "flags": sorted(s.flags),
-    }
-    if subject.kind == "invoice":
-        body["reference_status"] = reference_status(s.state, s.flags)
-    return body
+def timeline(subject: Subject, told: list[ports.Event], scales: Scales) -> list[Row]:
+    """Records and events in the order of their times; what has none stands where it was recorded."""
+    rows, last = list[tuple[Instant, Row]](), 0
+    for record in subject.records:
+        at = when(record)
+        last = at or last
+        text, kind = sentence(record, scales), type(record).__name__.lower()
+        rows.append((last, Row(instant(at) if at else None, kind, text, evidence(record))))
+    for e in told:
+        moved = [f"from {e.previous or 'nothing'} to {e.state}"] if e.previous != e.state else []
+        text = ", ".join([*moved, *e.changes]).replace("_", " ")
+        rows.append((e.at, Row(instant(e.at), "event", text, event(e))))
+    return [row for _, row in sorted(rows, key=lambda x: x[0])]
 
 
-def when(record: Record) -> Instant | None:
-    """When it happened, as far as it says."""
+def when(record: Record) -> Instant:
+    """When it happened; 0: it does not say."""
     match record:
         case Fact():
             return record.as_of
         case Answer():
             return record.asked
         case Rollback():
-            return None
+            return 0
         case _:
             return record.at
 
 
-def row(record: Record, scales: Scales) -> dict[str, Any]:
-    """A record for a timeline: what it is, when, a sentence, and what it says in full."""
-    at = when(record)
-    return {
-        "at": instant(at) if at else None,
-        "type": type(record).__name__.lower(),
-        "text": sentence(record, scales),
-        "evidence": json.decode(json.encode(record)),
-    }
+def evidence(record: Record) -> Any:
+    """All that it says; a body that is JSON as such."""
+    said = json.decode(json.encode(record))
+    if isinstance(record, Spec | Decision) and record.body:
+        try:
+            said["body"] = json.decode(record.body)
+        except DecodeError:
+            said["body"] = record.body.decode(errors="replace")
+    return said
 
 
 def sentence(record: Record, scales: Scales) -> str:
@@ -101,22 +121,34 @@ def sentence(record: Record, scales: Scales) -> str:
         case Decision():
             who = "" if record.actor == "bursar" else f" by {record.actor}"
             about = f" {short(record.about)}" if record.about else ""
-            return f"{record.name.replace('_', ' ')}{about}{who}: {record.reason or 'as asked'}"
+            return f"{record.name.replace('_', ' ')}{about}{who}" + (f": {record.reason}" if record.reason else "")
         case Fact(gone=True):
             return f"{short(record.tx)} has left the mempool"
-        case Fact():
-            where = f"in block {record.place.position}" if record.place else "waiting for a block"
-            if record.money is None:
-                return f"{short(record.tx)} spends the same coins, {where}"
-            return f"{money_text(record.money.asset, record.money.minor, scales)} {record.money.asset} {where}"
+        case Fact(money=money):
+            what = f"{value(money.asset, money.minor, scales)} {money.asset}" if money else "a rival for the same coins"
+            where = f"in block {record.place.position}" if record.place else "in no block yet"
+            return f"{what} by {short(record.tx)}, {where}"
         case Rollback():
             return f"{record.rail} took back its blocks above {record.above}"
         case Attempt():
-            return f"{record.id}: about to be sent on {record.rail}"
+            return f"{record.id} is about to be sent on {record.rail}"
         case Answer():
-            return f"{record.attempt}: {record.verb.value} answered {type(record.said).__name__.lower()}"
+            asked = "was sent" if record.verb is Verb.SUBMIT else "was asked about"
+            return f"{record.attempt} {asked}: {answer(record.said)}"
         case Report():
             return f"{record.of} is {record.state}"
+
+
+def answer(said: Done | Rejected | Unknown | Absent) -> str:
+    match said:
+        case Done():
+            return "done"
+        case Rejected():
+            return f"refused, {said.code}"
+        case Unknown():
+            return f"no answer, {said.reason}"
+        case Absent():
+            return said.why
 
 
 def short(text: str) -> str:

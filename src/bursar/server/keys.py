@@ -6,7 +6,6 @@ import os
 import secrets
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct, json
 
@@ -26,6 +25,14 @@ class Key(Struct, frozen=True):
     role: str  # "admin": also tenants and keys; "tenant": what is its tenant's
     digest: str
     label: str = ""
+
+
+class KeyView(Struct, frozen=True):
+    id: str
+    tenant: str
+    role: str
+    label: str
+    state: str
 
 
 def status(s: Subject) -> Status:
@@ -69,14 +76,13 @@ class Keys:
             raise Missing(f"there is no key {id}")
         await self.run(id, Decision("revoked", "", actor, "revoked", self.engine.now(), command="revoke"))
 
-    async def all(self) -> list[dict[str, Any]]:
+    async def all(self) -> list[KeyView]:
         """The newest thousand."""
         out = []
         for row in await self.store.page(SYSTEM, "key", frozenset(Mover), 2**53, 1_000):
             subject, _ = await self.store.load(row.subject)
             key = json.decode(subject.spec.body, type=Key)
-            out.append({"id": row.subject.id, "tenant": key.tenant, "role": key.role, "label": key.label})
-            out[-1]["state"] = row.status.state
+            out.append(KeyView(row.subject.id, key.tenant, key.role, key.label, row.status.state))
         return out
 
     async def run(self, id: str, record: Spec | Decision) -> None:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from ..core.ports import Event
 from .config import Config, parse, read
 from .shell import Shell
 from .wiring import Bursar, Rail, wired
 
 
 @asynccontextmanager
-async def open(config: Config | str | Path, rails: Mapping[str, Rail] = {}) -> AsyncIterator[Bursar]:
-    """`config`: a Config, TOML as text, or the path of a bursar.toml; `rails`: more of them, ready made.
+async def open(
+    config: Config | str | Path,
+    rails: Mapping[str, Rail] = {},
+    tell: Mapping[str, Callable[[Event], Awaitable[None]]] = {},
+) -> AsyncIterator[Bursar]:
+    """`config`: a Config, TOML as text, or the path of a bursar.toml; `rails`: more of them, ready made; `tell`: who
+    gets every event, in order per subject, at least once. What begins or ceases to fail is said to the logger `bursar`.
 
     Raises core.errors.Explained, with a sentence and a hint."""
     match config:
@@ -23,10 +30,12 @@ async def open(config: Config | str | Path, rails: Mapping[str, Rail] = {}) -> A
         case str():
             config = parse(config)
     async with wired(config, rails) as bursar:
-        shell = Shell(bursar)
+        for name, call in tell.items():
+            bursar.tell(name, call)
+        shell = Shell(bursar, logging.getLogger("bursar").warning, asyncio.Event())
         running = asyncio.create_task(shell.run())
         try:
             yield bursar
         finally:
-            shell.stop()
+            shell.stopping.set()
             await running

@@ -36,14 +36,17 @@ class Server(uvicorn.Server):
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One service a data folder. Raises Explained."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # the database's user must get through
-    with (folder / "lock").open("w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # the database's user must get through
+        file = (folder / "lock").open("w")
+    except OSError as err:
+        raise Explained(f"{folder} can not be used: {err.strerror}", "`data` in bursar.toml names the folder") from err
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as err:
-            raise Explained(
-                f"another Bursar uses {folder}", "stop it, or give this one a data folder of its own"
-            ) from err
+            hint = "stop it, or give this one a data folder of its own"
+            raise Explained(f"another Bursar uses {folder}", hint) from err
         yield
 
 
@@ -53,6 +56,7 @@ def listen(config: Config) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((config.http.host, config.http.port))
+        sock.listen(2048)
     except OSError as err:
         sock.close()
         where = f"{config.http.host}:{config.http.port}"
@@ -70,29 +74,27 @@ class Beside(Struct):
 
 async def serve(config: Config, say: Say, beside: Beside) -> None:
     """Returns after an orderly stop. Raises Explained."""
-    with alone(config.folder):
-        sock = listen(config)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    with alone(config.folder), listen(config) as sock:
         async with wired(config, beside.rails, say) as bursar:
             for name, call in beside.tell.items():
                 bursar.tell(name, call)
-            shell, sessions = Shell(bursar), Sessions()
-            loop = asyncio.get_running_loop()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, shell.stop)
             await bursar.keys.first(config.folder, config.tenant)
+            shell, sessions = Shell(bursar, say, stopping), Sessions()
             app = application(bursar, shell, sessions)
-            server = Server(
-                uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5)
-            )
-            serving = asyncio.create_task(server.serve([sock]))
-            others = [asyncio.create_task(beside.run(bursar, shell.stopping))] if beside.run else []
-            where = f"http://{config.http.host}:{config.http.port}"
-            link = sessions.link(Caller("console", config.tenant, "admin"))
+            settings = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=5)
+            settings.timeout_graceful_shutdown = 2
+            server = Server(settings)
+            where, link = f"http://{config.http.host}:{config.http.port}", Caller("console", config.tenant, "admin")
             say(f"Bursar listens on {where}; the API key is in {config.folder / 'admin.key'}")
-            say(f"Console (this link works once): {where}/login?token={link}")
-            try:
-                await shell.run()
-            finally:
-                say("stopping")
-                server.should_exit = True
-                await asyncio.gather(serving, *others)
+            say(f"Console (this link works once): {where}/login?token={sessions.link(link)}")
+            running = [asyncio.create_task(part) for part in (shell.run(), server.serve([sock]))]
+            if beside.run is not None:
+                running.append(asyncio.create_task(beside.run(bursar, stopping)))
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)  # at the stop, or one has failed
+            stopping.set()
+            server.should_exit = True
+            say("stopping: what is under way is finished first")
+            await asyncio.gather(*running)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 
-from ..core.errors import CommitLost, RailDown, Unproven
+from ..core.errors import CommitLost, RailDown
 from ..core.facts import Batch
+from ..core.ports import Event, Sink
+from ..core.subject import SubjectId
 from ..engine.deliver import deliver
 from ..engine.reconcile import take
 from .wiring import Bursar
@@ -16,69 +17,84 @@ BATCH = 100  # subjects at work at once
 IDLE = 0.1  # seconds before an idle loop looks again
 FAILED = 2.0  # ... before one that failed does
 REVIVE = 2.0  # ... between two looks at our database server
+STOP = 2.0  # ... for what is under way at the stop: the loops, then the passes
 
 
 class Shell:
-    """Runs a wired Bursar until it is told to stop."""
+    """Runs a wired Bursar until `stopping` is set. `say` gets a sentence when something begins or ceases to fail."""
 
-    def __init__(self, bursar: Bursar) -> None:
-        self.bursar, self.stopping = bursar, asyncio.Event()
-        self.errors: dict[str, str] = {}  # loop -> its last failure, until a turn succeeds
-        self.unknown: dict[str, str] = {}  # rail -> why its source can't be read, until it can
+    def __init__(self, bursar: Bursar, say: Callable[[str], None], stopping: asyncio.Event) -> None:
+        self.bursar, self.say, self.stopping = bursar, say, stopping
+        self.failing: dict[str, str] = {}  # loop or subject -> its last failure, until it succeeds
+        self.silent: dict[str, str] = {}  # rail or sink -> why it does not answer, until it does
+        self.loops: dict[str, asyncio.Task[None]] = {}
+        self.at_work: dict[SubjectId, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Returns after `stop`, when every turn that was under way has ended."""
+        """Returns after the stop. What does not end by itself then is cancelled: it is taken up at the next start, as
+        after a crash."""
         await self.bursar.declare_sources()
-        loops = [asyncio.create_task(self.forever("reconcile", self.reconcile))]
-        for name in self.bursar.observers:
-            loops.append(asyncio.create_task(self.forever(name, self.watcher(name))))
-        for name in self.bursar.sinks:
-            loops.append(asyncio.create_task(self.forever(name, self.teller(name))))
+        turns: dict[str, Callable[[], Awaitable[float]]] = {"reconcile": self.reconcile}
+        turns |= {name: self.watcher(name) for name in self.bursar.observers}
+        turns |= {name: self.teller(name, sink) for name, sink in self.bursar.sinks.items()}
         if self.bursar.server is not None:
-            loops.append(asyncio.create_task(self.forever("database", self.revive)))
-        await asyncio.gather(*loops)
-
-    def stop(self) -> None:
-        self.stopping.set()
+            turns["database"] = self.revive
+        self.loops = {name: asyncio.create_task(self.forever(name, turn)) for name, turn in turns.items()}
+        await self.stopping.wait()
+        for tasks in self.loops, self.at_work:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=STOP)
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
 
     async def forever(self, name: str, turn: Callable[[], Awaitable[float]]) -> None:
-        """Turn after turn; `turn` says how long to rest. A turn that fails is told once and tried again."""
+        """Turn after turn; `turn` says how long to rest."""
         while not self.stopping.is_set():
             try:
                 rest = await turn()
-                self.errors.pop(name, None)
+                self.note(self.failing, name, "")
             except (CommitLost, RailDown):
                 rest = IDLE
             except Exception as err:  # the supervisor: one loop's fault must not end the others
                 rest = FAILED
-                if self.errors.get(name) != repr(err):
-                    print(f"{name}: {err!r}", file=sys.stderr, flush=True)
-                self.errors[name] = repr(err)
-            if rest:
-                await self.pause(rest)
+                self.note(self.failing, name, repr(err))
+            try:
+                await asyncio.wait_for(self.stopping.wait(), rest)
+            except TimeoutError:
+                continue
 
-    async def pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self.stopping.wait(), seconds)
-        except TimeoutError:
-            return
+    def note(self, known: dict[str, str], name: str, reason: str) -> None:
+        """Said when it begins and when it ends, not each time."""
+        if reason and name not in known:
+            self.say(f"{name} {'does not answer' if known is self.silent else 'fails'}: {reason}")
+        elif not reason and name in known:
+            self.say(f"{name} {'answers' if known is self.silent else 'works'} again")
+        if reason:
+            known[name] = reason
+        else:
+            known.pop(name, None)
 
     async def reconcile(self) -> float:
-        claims = await self.bursar.store.claim(BATCH)
-        results = await asyncio.gather(*(take(self.bursar.engine, claim) for claim in claims), return_exceptions=True)
-        failed = [result for result in results if isinstance(result, BaseException)]
-        for err in failed:
-            if not isinstance(err, CommitLost | Unproven):
-                raise err
-            if isinstance(err, Unproven):
-                print(f"refused to send: {err}", file=sys.stderr, flush=True)
-        return 0 if claims and not failed else IDLE
+        """Each subject at its own pace: a rail that is slow to answer holds up nobody else."""
+        for subject, task in list(self.at_work.items()):
+            if task.done():
+                err = self.at_work.pop(subject).exception()
+                self.note(self.failing, str(subject), repr(err) if err and not isinstance(err, CommitLost) else "")
+        free = BATCH - len(self.at_work)
+        for claim in await self.bursar.store.claim(free) if free else ():
+            if claim.subject not in self.at_work:  # its lease may have run out meanwhile
+                self.at_work[claim.subject] = asyncio.create_task(take(self.bursar.engine, claim))
+        if not self.at_work:
+            return IDLE
+        await asyncio.wait(self.at_work.values(), timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+        return 0
 
     async def revive(self) -> float:
         server = self.bursar.server
         assert server is not None
         if not await asyncio.to_thread(server.alive):
-            print("the database has died: starting it again", file=sys.stderr, flush=True)
+            self.say("the database has died: starting it again")
             await asyncio.to_thread(server.start)
         return REVIVE
 
@@ -87,16 +103,32 @@ class Shell:
 
         async def turn() -> float:
             read = await observer.turn()
-            if not isinstance(read, Batch):
-                self.unknown[rail] = read.reason
-                return pause
-            self.unknown.pop(rail, None)
-            return 0 if read.cursor.position > observer.position else pause
+            self.note(self.silent, rail, "" if isinstance(read, Batch) else read.reason)
+            return 0 if isinstance(read, Batch) and read.cursor.position > observer.position else pause
 
         return turn
 
-    def teller(self, sink: str) -> Callable[[], Awaitable[float]]:
+    def teller(self, name: str, sink: Sink) -> Callable[[], Awaitable[float]]:
+        heard = Heard(sink)
+
         async def turn() -> float:
-            return 0 if await deliver(self.bursar.store, sink, self.bursar.sinks[sink], BATCH) else IDLE
+            heard.refusal = ""
+            told = await deliver(self.bursar.store, name, heard, BATCH)
+            self.note(self.silent, name, heard.refusal)
+            return 0 if told else FAILED if heard.refusal else IDLE
 
         return turn
+
+
+class Heard:
+    """A sink whose last refusal is known: the engine goes on without it."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink, self.refusal = sink, ""
+
+    async def deliver(self, event: Event) -> None:
+        try:
+            await self.sink.deliver(event)
+        except RailDown as err:
+            self.refusal = str(err)
+            raise

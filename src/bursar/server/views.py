@@ -1,133 +1,244 @@
-"""What an invoice and a payout look like from outside, computed from their records when they are read."""
+"""What an invoice, a payout, an alert look like from outside, computed from their records when they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 from urllib.parse import quote as escaped
 
-from ..core.facts import Cursor
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..core.facts import Cursor, Stands
 from ..core.money import text_of
-from ..core.subject import Subject
-from ..invoices.payments import Book, Payment, book
-from ..invoices.spec import Way
-from ..payouts.leg import leg_of
-from . import encode
-from .encode import Scales
+from ..core.subject import Mover, Subject
+from ..invoices import payments as paid
+from ..invoices import spec
+from ..invoices.reference import reference_status
+from ..payouts import leg as payouts
+from .encode import Money, Scales, instant, money, when
 
 SCHEMES = {"bitcoin": "bitcoin", "litecoin": "litecoin", "cardano": "web+cardano"}
 
 
-def invoice(s: Subject, cursors: Mapping[str, Cursor]) -> dict[str, Any]:
-    assert s.status is not None
-    b = book(s)
-    return encode.status(s.id, s.version, s.status) | {
-        "external_id": b.invoice.external_id,
-        "price": {"asset": b.invoice.price_asset, "value": b.invoice.price_value},
-        "preset": b.invoice.preset,
-        "metadata": b.invoice.metadata,
-        "created_at": encode.instant(s.spec.at),
-        "expires_at": encode.instant(b.deadline),
-        "quotes": len(b.quotes),
-        "ways": [way(w, b) for w in b.invoice.ways],
-        "payments": [payment(p, cursors) for p in b.payments],
-        "share_seen": share(b.seen()),
-        "share_received": share(b.received()),
-    }
+class Summary(Struct, frozen=True, kw_only=True):
+    """What is said of every kind of subject."""
+
+    id: str
+    version: int
+    state: str
+    mover: Mover  # who must move next ...
+    why: str  # ... as a sentence
+    flags: tuple[str, ...]
+    created_at: datetime
+    changed_at: datetime  # its newest record
 
 
-def way(w: Way, b: Book) -> dict[str, Any]:
-    expected = b.quotes[-1].expected[w.name]
-    missing = max(Fraction(0), 1 - b.seen()) * expected
-    rest = -(-missing // w.step) * w.step
-    scheme = SCHEMES.get(w.rail.split(":")[0])
-    amount = text_of(int(rest) or expected, w.scale)
-    return {
-        "way": w.name,
-        "address": w.address,
-        "expected": {"asset": w.asset, "value": text_of(expected, w.scale)},
-        "due": {"asset": w.asset, "value": text_of(int(rest), w.scale)},
-        "price": b.quotes[-1].prices.get(w.name, "1"),
-        "confirmations": w.confirmations,
-        "uri": f"{scheme}:{escaped(w.address)}?amount={amount}" if scheme else None,
-    }
+class Way(Struct, frozen=True):
+    way: str
+    address: str
+    expected: Money
+    due: Money  # what is still missing
+    price: str  # units of the price's asset for one of the way's
+    confirmations: int
+    uri: str | None  # for a wallet
 
 
-def payment(p: Payment, cursors: Mapping[str, Cursor]) -> dict[str, Any]:
-    fact = p.standing.fact
-    cursor = cursors.get(fact.rail)
-    deep = cursor.position - fact.place.position + 1 if cursor and fact.place else 0
-    money = fact.money
-    assert money is not None
-    return {
-        "id": p.movement,
-        "txid": fact.tx,
-        "way": p.way.name if p.way else None,
-        "amount": {"asset": money.asset, "value": text_of(money.minor, p.way.scale if p.way else 0)},
-        "standing": p.standing.stands.value,
-        "confirmations": max(0, deep) if p.standing.stands.value == "included" else 0,
-        "block": fact.place.hash if fact.place else None,
-        "share": share(p.share if p.counts and p.here else Fraction(0)),
-        "quote": p.quote,
-        "final": p.final,
-        "late": p.late,
-        "from_before": p.before,
-        "accepted": p.accepted,
-        "refunded": p.refunded,
-    }
+class Payment(Struct, frozen=True, kw_only=True):
+    id: str
+    txid: str
+    way: str | None  # None: none of those that were asked for
+    amount: Money
+    standing: str  # pending, included, adrift, displaced, gone
+    confirmations: int
+    block: str | None
+    share: str  # what it counts: an exact fraction of the price
+    quote: int
+    final: bool
+    late: bool
+    from_before: bool
+    accepted: bool
+    refunded: bool
 
 
-def share(f: Fraction) -> str:
-    """Exact: "1", "33/100"."""
-    return str(f)
+class Invoice(Summary, frozen=True, kw_only=True):
+    external_id: str
+    price: Money
+    preset: str
+    metadata: dict[str, str]
+    expires_at: datetime
+    quotes: int
+    ways: tuple[Way, ...]
+    payments: tuple[Payment, ...]
+    share_seen: str
+    share_received: str
+    reference_status: str
 
 
-def payout(s: Subject, scales: Scales) -> dict[str, Any]:
-    assert s.status is not None
-    leg = leg_of(s.spec.body)
-    return encode.status(s.id, s.version, s.status) | {
-        "rail": leg.rail,
-        "to": leg.to,
-        "amount": encode.money(leg.money, scales),
-        "created_at": encode.instant(s.spec.at),
-        "attempts": len(s.cases("pay")),
-    }
+class Payout(Summary, frozen=True, kw_only=True):
+    external_id: str
+    rail: str
+    to: str
+    amount: Money
+    fee_limit: Money
+    attempts: int
 
 
-WORDS = {
-    "awaiting_payer": "waiting for the payer",
-    "awaiting_finality": "paid, waiting for confirmations",
-    "awaiting_rail": "on its way",
-    "awaiting_bursar": "about to be sent",
-    "awaiting_operator": "needs a person",
-}
+class Alert(Summary, frozen=True, kw_only=True):
+    flag: str
+    about: str  # kind/id
+    episodes: int
+    runbook: str
 
 
-def why(s: Subject, cursors: Mapping[str, Cursor]) -> str:
-    """A sentence: who must move next, and what for."""
-    assert s.status is not None
-    word = WORDS.get(s.status.state, s.status.state.replace("_", " "))
-    if s.id.kind != "invoice":
-        return word
-    b = book(s)
-    if s.status.state == "awaiting_finality":
-        slowest = min((payment(p, cursors)["confirmations"] for p in b.payments if p.counts and p.here), default=0)
-        needed = max(w.confirmations for w in b.invoice.ways)
-        return f"waiting for the chain: {min(slowest, needed)} of {needed} confirmations"
-    if s.status.state == "awaiting_payer" and b.seen():
-        return f"waiting for the payer: {b.seen()} of the price is here"
-    last = [d.reason for d in s.decisions(s.status.state)]
-    return f"{word}: {last[-1]}" if last else word
+View = Invoice | Payout | Alert
 
 
-def amount(s: Subject, scales: Scales) -> str:
-    """For a list: the price of an invoice, the sum of a payout."""
+def view(s: Subject, cursors: Mapping[str, Cursor], scales: Scales) -> View:
     match s.id.kind:
         case "invoice":
-            b = book(s)
-            return f"{b.invoice.price_value} {b.invoice.price_asset}"
+            return invoice(s, cursors, scales)
         case "payout":
-            leg = leg_of(s.spec.body)
-            return f"{encode.money_text(leg.money.asset, leg.money.minor, scales)} {leg.money.asset}"
-    return ""
+            return payout(s, scales)
+    return alert(s)
+
+
+def summary(s: Subject, why: str) -> dict[str, Any]:
+    assert s.status is not None
+    said = {"id": s.id.id, "version": s.version, "state": s.status.state, "mover": s.status.mover, "why": why}
+    at = [when(record) for record in s.records if when(record)]
+    times = {"created_at": instant(min(at)), "changed_at": instant(max(at))}
+    return said | times | {"flags": tuple(sorted(s.status.flags))}
+
+
+def invoice(s: Subject, cursors: Mapping[str, Cursor], scales: Scales) -> Invoice:
+    b, now = paid.book(s), s.status
+    assert now is not None
+    payments = tuple(payment(p, cursors, scales) for p in b.payments)
+    return Invoice(
+        **summary(s, invoice_why(now.state, now.mover, b, payments, s)),
+        external_id=b.invoice.external_id,
+        price=Money(b.invoice.price_asset, b.invoice.price_value),
+        preset=b.invoice.preset,
+        metadata=b.invoice.metadata,
+        expires_at=instant(b.deadline),
+        quotes=len(b.quotes),
+        ways=tuple(way(w, b) for w in b.invoice.ways),
+        payments=payments,
+        share_seen=str(b.seen()),
+        share_received=str(b.received()),
+        reference_status=reference_status(now.state, now.flags),
+    )
+
+
+def way(w: spec.Way, b: paid.Book) -> Way:
+    expected = b.quotes[-1].expected[w.name]
+    missing = max(Fraction(0), 1 - b.seen()) * expected
+    rest = int(-(-missing // w.step)) * w.step
+    scheme = SCHEMES.get(w.rail.split(":")[0])
+    return Way(
+        w.name,
+        w.address,
+        Money(w.asset, text_of(expected, w.scale)),
+        Money(w.asset, text_of(rest, w.scale)),
+        b.quotes[-1].prices.get(w.name, "1"),
+        w.confirmations,
+        f"{scheme}:{escaped(w.address)}?amount={text_of(rest or expected, w.scale)}" if scheme else None,
+    )
+
+
+def payment(p: paid.Payment, cursors: Mapping[str, Cursor], scales: Scales) -> Payment:
+    fact, stands = p.standing.fact, p.standing.stands
+    cursor, came = cursors.get(fact.rail), fact.money
+    assert came is not None
+    deep = cursor.position - fact.place.position + 1 if cursor and fact.place and stands is Stands.INCLUDED else 0
+    return Payment(
+        id=p.movement,
+        txid=fact.tx,
+        way=p.way.name if p.way else None,
+        amount=money(came, {came.asset: p.way.scale} if p.way else scales),
+        standing=stands.value,
+        confirmations=max(0, deep),
+        block=fact.place.hash if fact.place else None,
+        share=str(p.share if p.counts and p.here else 0),
+        quote=p.quote,
+        final=p.final,
+        late=p.late,
+        from_before=p.before,
+        accepted=p.accepted,
+        refunded=p.refunded,
+    )
+
+
+def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment, ...], s: Subject) -> str:
+    counting = [p for p in payments if p.share != "0"]
+    match state:
+        case "awaiting_payer":
+            seen = f"{percent(b.seen())} of the price is here" if b.seen() else "nothing has come yet"
+            return f"waiting for the payer until {instant(b.deadline):%H:%M:%S} UTC: {seen}"
+        case "awaiting_finality":
+            needed = max(w.confirmations for w in b.invoice.ways)
+            least = min((p.confirmations for p in counting), default=0)
+            return f"waiting for the chain: {min(least, needed)} of {needed} confirmations"
+        case "awaiting_operator" if any(p.standing == "pending" and p.id in s.about("overdue") for p in payments):
+            return "a payment has been in no block for too long: wait for it, or find out with the payer"
+        case "awaiting_operator":
+            return f"{percent(b.seen())} of the price came in time, the rest did not: accept it short, or give it back"
+        case "settled" if mover is Mover.OPERATOR:
+            return "it was settled, and then the chain took a payment back: find out whether it returns"
+        case "settled":
+            excess = [p for p in b.payments if p.excess and not p.trimmed]
+            return "paid for good" + ("; what came on top is owed to the payer" if excess else "")
+        case _ if mover is Mover.OPERATOR:
+            return f"{state}, and then money came: accept it, or give it back"
+        case "expired":
+            return "nothing came in time, and the chain has been read past the deadline"
+    return "; ".join(d.reason for d in s.decisions(state)[-1:]) or state
+
+
+def percent(f: Fraction) -> str:
+    exact = f * 100
+    whole, cents = divmod(round(exact * 100), 100)
+    return f"{exact} %" if exact.denominator == 1 else f"about {whole}.{cents:02} %"
+
+
+def payout(s: Subject, scales: Scales) -> Payout:
+    leg = payouts.leg_of(s.spec.body)
+    return Payout(
+        **summary(s, payouts.why(s)),
+        external_id=leg.external_id,
+        rail=leg.rail,
+        to=leg.to,
+        amount=money(leg.money, scales),
+        fee_limit=money(replace(leg.money, minor=leg.fee), scales),
+        attempts=len(s.cases(payouts.SLOT)),
+    )
+
+
+def alert(s: Subject) -> Alert:
+    flag, about = s.id.id.split("/", 1)
+    cleared = s.decisions("cleared")
+    what = f"{about.replace('/', ' ')}: {flag.replace('_', ' ')}"
+    over = s.status is not None and s.status.state == "cleared" and cleared
+    return Alert(
+        **summary(s, f"{what}, cleared by {cleared[-1].reason}" if over else what),
+        flag=flag,
+        about=about,
+        episodes=len(s.decisions("firing")),
+        runbook=f"docs/runbook/{flag}.md",
+    )
+
+
+def bars(s: Subject) -> list[tuple[str, str, Fraction, Fraction]]:
+    """The money of an invoice as a picture: (what it is, its share in words, where it begins, how wide it is), in
+    hundredths of the price, what is missing included."""
+    b, out, at = paid.book(s), list[tuple[str, str, Fraction, Fraction]](), Fraction(0)
+    for p in b.payments:
+        if p.here and p.way is not None:
+            word = "final" if p.final else p.standing.stands.value if p.counts else "aside"
+            out.append((word if p.counts else "aside", percent(p.share), at, p.share * 100))
+            at += p.share * 100
+    rest = max(Fraction(0), 1 - b.seen())
+    return [*out, ("missing", percent(rest), at, rest * 100)] if rest else out

@@ -8,27 +8,27 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from msgspec import Struct, json
+from msgspec import json
 
 from .. import alerts, balances, invoices, sources
 from ..core.errors import CommitLost, Explained, LostRace
-from ..core.ports import Controller, Event, Executor, Sink, Source, Store
+from ..core.ports import Controller, Event, Sink, Store
 from ..core.subject import Spec, SubjectId
 from ..engine import clock
 from ..engine.intake import command
 from ..engine.observe import Observer
 from ..engine.reconcile import BURSAR, Engine
 from ..invoices import xpub
-from ..invoices.commands import Offer
 from ..payouts import allocation, leg
 from ..sinks.callback import CallbackSink
 from ..sinks.jsonl import JsonlSink
 from ..store.memory import MemoryStore
 from . import encode, keys
-from .commands import Invoices, Payouts
+from .commands import Alerts, Desk, Invoices, Payouts
 from .config import Config
 from .prices import Prices
 from .rails import RAILS
+from .rails import Rail as Rail
 
 SECOND = 1_000_000
 
@@ -42,6 +42,7 @@ ALERTS = {  # (kind, flag) -> when it is an alert; docs/runbook has a page for e
     ("payout", "stuck"): alerts.Rule(),
     ("payout", "unfunded"): alerts.Rule(dwell=60 * SECOND),
     ("payout", "paid_twice"): alerts.Rule(latched=True),
+    ("payout", "paid_after_close"): alerts.Rule(latched=True),
     ("source", "blind"): alerts.Rule(),
 }
 
@@ -58,18 +59,6 @@ CONTROLLERS: Mapping[str, Controller] = {
         keys.controller,
     )
 }
-
-
-class Rail(Struct, frozen=True):
-    """One configured place outside, ready for use."""
-
-    name: str
-    source: Source | None = None
-    executor: Executor | None = None
-    offers: tuple[Offer, ...] = ()
-    scales: Mapping[str, int] = {}
-    blind_after: int = 600 * SECOND
-    pause: float = 1.0  # seconds between two reads of a source that has nothing new
 
 
 class Server(Protocol):
@@ -100,12 +89,15 @@ class Bursar:
         self.sinks: dict[str, Sink] = {
             name: JsonlSink(Path(sink.jsonl), encode.event_line) for name, sink in config.sinks.items()
         }
-        self.invoices = Invoices(self.engine, store, self.offers)
-        self.payouts = Payouts(self.engine, store, self.scales)
+        purses = {name: rail.purse for name, rail in rails.items() if rail.purse is not None}
+        shared = self.engine, store, self.scales
+        self.desk, self.alerts = Desk(*shared), Alerts(*shared)
+        self.invoices, self.payouts = Invoices(*shared, self.offers), Payouts(*shared, purses)
         self.keys = keys.Keys(self.engine, store)
 
     def tell(self, name: str, call: Callable[[Event], Awaitable[None]]) -> None:
-        """Every event, in order per subject, at least once, to a coroutine of the application's."""
+        """Every event, in order per subject, at least once, to a coroutine of the application's; said before the loops
+        run."""
         self.sinks[name] = CallbackSink(call)
 
     async def declare_sources(self) -> None:

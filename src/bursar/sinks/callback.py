@@ -1,9 +1,10 @@
-"""A coroutine of the application's: what it raises as RailDown is delivered again."""
+"""A coroutine of the application's: whatever it raises, the event is delivered again, and holds up only its subject."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from ..core.errors import RailDown
 from ..core.ports import Event
 
 
@@ -12,4 +13,8 @@ class CallbackSink:
         self.call = call
 
     async def deliver(self, event: Event) -> None:
-        await self.call(event)
+        """Raises RailDown."""
+        try:
+            await self.call(event)
+        except Exception as err:  # the border to code that is not ours: its fault must not stop others' events
+            raise RailDown(repr(err)) from err

@@ -1,7 +1,9 @@
-"""A file that grows by a line an event. A line is on disk before it counts as delivered."""
+"""A file that grows by a line an event. A line is on disk before it counts as delivered; nothing is ever taken back, so
+a line that a crash cut short stays, ended, and is no JSON: its event follows whole."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +17,17 @@ class JsonlSink:
         self.path, self.encode = path, encode
 
     async def deliver(self, event: Event) -> None:
-        """Raises RailDown: a full disk, a folder that is gone; the event is delivered again. A line that a crash cut
-        short is ended first, so that it spoils no other."""
-        line = self.encode(event) + b"\n"
+        """Raises RailDown: a full disk, a folder that is gone; the event is delivered again."""
         try:
-            with self.path.open("ab+") as file:
-                if file.tell() and not self.ends(file.fileno()):
-                    line = b"\n" + line
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            await asyncio.to_thread(self.append, self.encode(event) + b"\n")
         except OSError as err:
-            raise RailDown(str(err)) from err
+            raise RailDown(f"{self.path}: {err.strerror}") from err
 
-    def ends(self, file: int) -> bool:
-        size = os.fstat(file).st_size
-        return os.pread(file, 1, size - 1) == b"\n"
+    def append(self, line: bytes) -> None:
+        with self.path.open("ab+") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                line = b"\n" + line
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())

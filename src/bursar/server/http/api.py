@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from datetime import datetime
+from functools import partial
+from typing import Annotated
 
-from litestar import get, post
+import litestar
+from litestar.openapi import ResponseSpec
 from litestar.params import Parameter
 from msgspec import Struct
 
 from ...core.subject import Mover, SubjectId
 from ...invoices.commands import CreateInvoice
-from .. import encode
-from ..commands import Act, CreatePayout, Page, page, timeline
+from ...payouts.commands import ActOnPayout, CreatePayout
+from .. import encode, views
+from ..commands import ActOnInvoice, ClearAlert, Page
+from ..keys import SYSTEM, KeyView
 from ..wiring import Bursar
 from .auth import Caller, Sessions
+from .problems import Problem
 
-Key = Annotated[str, Parameter(header="Idempotency-Key")]
+Key = Annotated[str, Parameter(header="Idempotency-Key", description="the same key and words: the same thing")]
 Limit = Annotated[int, Parameter(ge=1, le=100)]
-Before = Annotated[int, Parameter(ge=1)]
+Before = Annotated[int, Parameter(ge=1, description="`next` of the page before")]
+Movers = Annotated[Mover | None, Parameter(description="those who must move next; without it all")]
 NEWEST = 2**53
+WHY = {
+    400: "it is not understood",
+    401: "no key, or a wrong one",
+    403: "the key may not",
+    404: "there is none of this name",
+    409: "it means something else already, or is not possible now",
+    422: "it makes no sense",
+}
+PROBLEMS = {
+    status: ResponseSpec(Problem, generate_examples=False, description=why, media_type="application/problem+json")
+    for status, why in WHY.items()
+}
+get = partial(litestar.get, responses=PROBLEMS, response_description="as asked")
+post = partial(litestar.post, responses=PROBLEMS, response_description="as asked")
 
 
 class CreateKey(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,95 +55,116 @@ class Created(Struct, frozen=True):
     secret: str
 
 
-def movers(text: str) -> frozenset[Mover]:
-    """ "operator,payer": those who must move next; empty: all."""
-    named = {m for m in Mover if m.value in text.split(",")}
-    return frozenset(named if text else Mover)
+class Link(Struct, frozen=True):
+    url: str
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """How far a rail has been read."""
+
+    rail: str
+    state: str
+    position: int
+    as_of: datetime | None  # all that had reached it by then is recorded; None: it was not read yet
+    lag_seconds: int | None
+
+
+class Events(Struct, frozen=True):
+    """Oldest first; `next`, given as `after`, leads to the newer ones."""
+
+    items: tuple[encode.Event, ...]
+    next: int
+
+
+def movers(one: Mover | None) -> frozenset[Mover]:
+    return frozenset({one} if one else Mover)
 
 
 @post("/v1/invoices", summary="Ask for a payment")
-async def create_invoice(data: CreateInvoice, caller: Caller, bursar: Bursar, key: Key = "") -> dict[str, Any]:
+async def create_invoice(data: CreateInvoice, caller: Caller, bursar: Bursar, key: Key = "") -> views.Invoice:
     return await bursar.invoices.create(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/invoices", summary="Invoices, newest first")
 async def list_invoices(
-    caller: Caller, bursar: Bursar, mover: str = "", before: Before = NEWEST, limit: Limit = 50
-) -> Page:
-    return await page(bursar.store, caller.tenant, "invoice", movers(mover), before, limit)
+    caller: Caller, bursar: Bursar, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
+) -> Page[views.Invoice]:
+    return await bursar.desk.page(caller.tenant, "invoice", movers(mover), before, limit)
 
 
 @get("/v1/invoices/{id:str}", summary="One invoice, with its payments")
-async def get_invoice(id: str, caller: Caller, bursar: Bursar) -> dict[str, Any]:
+async def get_invoice(id: str, caller: Caller, bursar: Bursar) -> views.Invoice:
     return await bursar.invoices.get(caller.tenant, id)
 
 
-@get("/v1/invoices/{id:str}/timeline", summary="All that was recorded of it, in order, and all that was told")
-async def invoice_timeline(id: str, caller: Caller, bursar: Bursar) -> list[dict[str, Any]]:
-    return await timeline(bursar.store, SubjectId(caller.tenant, "invoice", id), bursar.scales)
+@get("/v1/invoices/{id:str}/timeline", summary="All that was recorded of it, and all that was told, in order")
+async def invoice_timeline(id: str, caller: Caller, bursar: Bursar) -> list[encode.Row]:
+    return await bursar.desk.timeline(SubjectId(caller.tenant, "invoice", id))
 
 
-@post("/v1/invoices/{id:str}/actions", status_code=200, summary="Decide about it: accepted, refunded, cancelled …")
-async def act_on_invoice(id: str, data: Act, caller: Caller, bursar: Bursar, key: Key = "") -> dict[str, Any]:
+@post("/v1/invoices/{id:str}/actions", status_code=200, summary="Decide about it, with a reason")
+async def act_on_invoice(id: str, data: ActOnInvoice, caller: Caller, bursar: Bursar, key: Key = "") -> views.Invoice:
     return await bursar.invoices.act(caller.tenant, id, data, key, caller.id)
 
 
 @post("/v1/payouts", summary="Pay once")
-async def create_payout(data: CreatePayout, caller: Caller, bursar: Bursar, key: Key = "") -> dict[str, Any]:
+async def create_payout(data: CreatePayout, caller: Caller, bursar: Bursar, key: Key = "") -> views.Payout:
     return await bursar.payouts.create(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/payouts", summary="Payouts, newest first")
 async def list_payouts(
-    caller: Caller, bursar: Bursar, mover: str = "", before: Before = NEWEST, limit: Limit = 50
-) -> Page:
-    return await page(bursar.store, caller.tenant, "payout", movers(mover), before, limit)
+    caller: Caller, bursar: Bursar, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
+) -> Page[views.Payout]:
+    return await bursar.desk.page(caller.tenant, "payout", movers(mover), before, limit)
 
 
-@get("/v1/payouts/{id:str}", summary="One payout, with its attempts")
-async def get_payout(id: str, caller: Caller, bursar: Bursar) -> dict[str, Any]:
+@get("/v1/payouts/{id:str}", summary="One payout")
+async def get_payout(id: str, caller: Caller, bursar: Bursar) -> views.Payout:
     return await bursar.payouts.get(caller.tenant, id)
 
 
-@post("/v1/payouts/{id:str}/actions", status_code=200, summary="Decide about it: cancelled …")
-async def act_on_payout(id: str, data: Act, caller: Caller, bursar: Bursar, key: Key = "") -> dict[str, Any]:
+@post("/v1/payouts/{id:str}/actions", status_code=200, summary="Decide about it, with a reason")
+async def act_on_payout(id: str, data: ActOnPayout, caller: Caller, bursar: Bursar, key: Key = "") -> views.Payout:
     return await bursar.payouts.act(caller.tenant, id, data, key, caller.id)
 
 
-@get("/v1/alerts", summary="Alerts of the tenant and of the house, newest first")
-async def list_alerts(caller: Caller, bursar: Bursar, mover: str = "") -> list[dict[str, Any]]:
-    rows = [
-        row
-        for tenant in (caller.tenant, "system")
-        for row in await bursar.store.page(tenant, "alert", movers(mover), NEWEST, 100)
-    ]
-    return [encode.status(row.subject, row.version, row.status) | {"runbook": runbook(row.subject)} for row in rows]
+@get("/v1/alerts", summary="Alerts of the tenant, or of the rails (of=system), newest first")
+async def list_alerts(
+    caller: Caller,
+    bursar: Bursar,
+    mover: Movers = None,
+    of: Annotated[str, Parameter(pattern="^(system)?$")] = "",
+    before: Before = NEWEST,
+    limit: Limit = 50,
+) -> Page[views.Alert]:
+    return await bursar.desk.page(of or caller.tenant, "alert", movers(mover), before, limit)
 
 
-def runbook(alert: SubjectId) -> str:
-    return f"docs/runbook/{alert.id.split('/')[0]}.md"
+@post("/v1/alerts/clear", status_code=200, summary="Say of an alert that it is dealt with, with a reason")
+async def clear_alert(data: ClearAlert, caller: Caller, bursar: Bursar, key: Key = "") -> views.Alert:
+    return await bursar.alerts.clear(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/sources", summary="How far each rail has been read")
-async def list_sources(caller: Caller, bursar: Bursar) -> list[dict[str, Any]]:
+async def list_sources(caller: Caller, bursar: Bursar) -> list[Source]:
     return await sources(bursar)
 
 
-async def sources(bursar: Bursar) -> list[dict[str, Any]]:
-    cursors = await bursar.store.cursors()
-    out = []
+async def sources(bursar: Bursar) -> list[Source]:
+    cursors, out = await bursar.store.cursors(), []
     for name in bursar.observers:
-        subject, _ = await bursar.store.load(SubjectId("system", "source", name))
+        subject, _ = await bursar.store.load(SubjectId(SYSTEM, "source", name))
         cursor = cursors.get(name)
         read = cursor.watermark if cursor else 0
         out.append(
-            {
-                "rail": name,
-                "state": subject.status.state if subject.status else "starting",
-                "position": cursor.position if cursor else 0,
-                "as_of": encode.instant(read) if read else None,
-                "lag_seconds": (bursar.engine.now() - read) // 1_000_000 if read else None,
-            }
+            Source(
+                rail=name,
+                state=subject.status.state if subject.status else "starting",
+                position=cursor.position if cursor else 0,
+                as_of=encode.instant(read) if read else None,
+                lag_seconds=max(0, bursar.engine.now() - read) // 1_000_000 if read else None,
+            )
         )
     return out
 
@@ -130,10 +172,9 @@ async def sources(bursar: Bursar) -> list[dict[str, Any]]:
 @get("/v1/events", summary="Events after a number, oldest first")
 async def list_events(
     caller: Caller, bursar: Bursar, after: Annotated[int, Parameter(ge=0)] = 0, limit: Limit = 100
-) -> dict[str, Any]:
+) -> Events:
     told = await bursar.store.events(caller.tenant, after, limit)
-    items = [{"number": n} | encode.event(event) for n, event in told]
-    return {"items": items, "next": told[-1][0] if told else after}
+    return Events(tuple(encode.event(event) for _, event in told), told[-1][0] if told else after)
 
 
 @post("/v1/keys", summary="A new API key (role admin)")
@@ -143,15 +184,9 @@ async def create_key(data: CreateKey, caller: Caller, bursar: Bursar) -> Created
 
 
 @get("/v1/keys", summary="The keys of all tenants, without their secrets (role admin)")
-async def list_keys(caller: Caller, bursar: Bursar) -> list[dict[str, Any]]:
+async def list_keys(caller: Caller, bursar: Bursar) -> list[KeyView]:
     caller.demand_admin()
     return await bursar.keys.all()
-
-
-@post("/v1/login-links", summary="A single-use link to the console")
-async def create_link(caller: Caller, bursar: Bursar, sessions: Sessions) -> dict[str, str]:
-    http = bursar.config.http
-    return {"url": f"http://{http.host}:{http.port}/login?token={sessions.link(caller)}"}
 
 
 @post("/v1/keys/{id:str}/revoke", status_code=204, summary="End an API key (role admin)")
@@ -160,21 +195,15 @@ async def revoke_key(id: str, caller: Caller, bursar: Bursar) -> None:
     await bursar.keys.revoke(id, caller.id)
 
 
+@post("/v1/login-links", summary="A single-use link to the console")
+async def create_link(caller: Caller, bursar: Bursar, sessions: Sessions) -> Link:
+    http = bursar.config.http
+    return Link(f"http://{http.host}:{http.port}/login?token={sessions.link(caller)}")
+
+
 ROUTES = [
-    create_invoice,
-    list_invoices,
-    get_invoice,
-    invoice_timeline,
-    act_on_invoice,
-    create_payout,
-    list_payouts,
-    get_payout,
-    act_on_payout,
-    list_alerts,
-    list_sources,
-    list_events,
-    create_key,
-    list_keys,
-    revoke_key,
-    create_link,
+    *(create_invoice, list_invoices, get_invoice, invoice_timeline, act_on_invoice),
+    *(create_payout, list_payouts, get_payout, act_on_payout),
+    *(list_alerts, clear_alert, list_sources, list_events),
+    *(create_key, list_keys, revoke_key, create_link),
 ]

@@ -8,11 +8,22 @@ from typing import Any
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
 
 from ..shell import Shell
 from ..wiring import Bursar
 from . import api, health, pages, problems
 from .auth import Caller, Sessions, caller_of
+
+OPENAPI = OpenAPIConfig(
+    "Bursar",
+    version("bursar"),
+    description="What was paid to you, and what is paid out once. Errors are problem documents (RFC 9457).",
+    components=Components(security_schemes={"key": SecurityScheme("http", scheme="bearer")}),
+    security=[{"key": []}],
+    render_plugins=[],
+    enabled_endpoints=set(),
+)
 
 
 def application(bursar: Bursar, shell: Shell, sessions: Sessions) -> Litestar:
@@ -28,7 +39,7 @@ def application(bursar: Bursar, shell: Shell, sessions: Sessions) -> Litestar:
             "caller": Provide(caller),
         },
         exception_handlers=problems.HANDLERS,
-        openapi_config=OpenAPIConfig("Bursar", version("bursar"), render_plugins=[], enabled_endpoints=set()),
+        openapi_config=OPENAPI,
         request_max_body_size=100_000,
         logging_config=None,
     )

@@ -58,6 +58,9 @@ async def caller_of(request: Request[Any, Any, Any], keys: Keys) -> Caller:
     if scheme.lower() == "bearer" and secret:
         found = await keys.whose(secret.strip())
     if found is None:
-        raise NotAuthorizedException("an API key is needed: Authorization: Bearer bk_… (the first is in admin.key)")
+        raise NotAuthorizedException(
+            "an API key is needed: Authorization: Bearer bk_… (the first one is in the file admin.key)",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
     id, key = found
     return Caller(id, key.tenant, key.role)

@@ -5,47 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import Request, Response, get
+from msgspec import Struct
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 
 from ..shell import Shell
 from ..wiring import Bursar
 
 
-@get("/livez", summary="The process answers", include_in_schema=True)
+class Ready(Struct, frozen=True):
+    ready: bool
+    failing: dict[str, str]  # loop or subject -> its last failure
+    silent: dict[str, str]  # rail or sink -> why it does not answer: worked on, no reason to be sent elsewhere
+
+
+@get("/livez", summary="The process answers", security=[])
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@get("/readyz", summary="The database answers, and no loop is failing")
-async def readyz(bursar: Bursar, shell: Shell) -> Response[dict[str, object]]:
+@get("/readyz", summary="200: the database answers and no loop is failing; 503: not so", security=[])
+async def readyz(bursar: Bursar, shell: Shell) -> Response[Ready]:
     await bursar.store.cursors()
-    body: dict[str, object] = {"failing": shell.errors, "unreadable": shell.unknown}
-    return Response(
-        body | {"status": "ready" if not shell.errors else "failing"}, status_code=503 if shell.errors else 200
-    )
+    ready = not shell.failing.keys() & shell.loops.keys()
+    return Response(Ready(ready, shell.failing, shell.silent), status_code=200 if ready else 503)
 
 
-@get("/metrics", media_type="text/plain; version=0.0.4", summary="Prometheus' text format")
-async def metrics(bursar: Bursar, shell: Shell) -> str:
-    now, cursors = bursar.engine.now(), await bursar.store.cursors()
-    rows: list[tuple[str, str, dict[str, float]]] = [
-        ("bursar_rail_position", "the last block that was read", {n: c.position for n, c in cursors.items()}),
-        (
-            "bursar_rail_lag_seconds",
-            "age of the watermark",
-            {n: round((now - c.watermark) / 1_000_000, 3) for n, c in cursors.items() if c.watermark},
-        ),
-        (
-            "bursar_rail_unreadable",
-            "1 while its source gives no answer",
-            {n: int(n in shell.unknown) for n in bursar.observers},
-        ),
-    ]
-    lines = []
-    for name, help, values in rows:
-        lines += [f"# HELP {name} {help}", f"# TYPE {name} gauge"]
-        lines += [f'{name}{{rail="{rail}"}} {value}' for rail, value in sorted(values.items())]
-    lines += ["# TYPE bursar_loop_failing gauge", f"bursar_loop_failing {len(shell.errors)}"]
-    return "\n".join(lines) + "\n"
+@get("/metrics", media_type="text/plain; version=0.0.4", summary="Prometheus' text format", security=[])
+async def metrics(bursar: Bursar, shell: Shell) -> bytes:
+    registry, now = CollectorRegistry(), bursar.engine.now()
+    ProcessCollector(registry=registry)
+    position = Gauge("bursar_rail_position", "the last block that was read", ["rail"], registry=registry)
+    lag = Gauge("bursar_rail_lag_seconds", "age of the watermark", ["rail"], registry=registry)
+    silent = Gauge("bursar_silent", "1 while a rail or a sink does not answer", ["name"], registry=registry)
+    for name, cursor in (await bursar.store.cursors()).items():
+        position.labels(name).set(cursor.position)
+        if cursor.watermark:
+            lag.labels(name).set((now - cursor.watermark) / 1_000_000)
+    for name in [*bursar.observers, *bursar.sinks]:
+        silent.labels(name).set(name in shell.silent)
+    Gauge("bursar_failing", "loops and subjects that fail", registry=registry).set(len(shell.failing))
+    return generate_latest(registry)
 
 
 @get("/openapi.json", include_in_schema=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,33 +13,70 @@ from litestar import Request, Response, get, post
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
+from msgspec import Struct, json
 
+from ...core.errors import Missing
+from ...core.ports import Listed
 from ...core.subject import Mover, SubjectId
 from .. import encode, views
-from ..commands import there, timeline
+from ..commands import there
+from ..keys import SYSTEM
 from ..wiring import Bursar
 from .api import NEWEST, sources
 from .auth import COOKIE, Caller, Sessions
 
 FOLDER = Path(__file__).parent.parent / "pages"
-JINJA = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
 KINDS = ("invoice", "payout", "alert")
+SHOWN, WALKED = 25, 1_000  # rows of a group; of those who need a person, to find the oldest
 MOVERS = {
-    "operator": "needs a person",
-    "bursar": "we must move",
-    "rail": "waiting for the chain",
-    "payer": "waiting for the payer",
-    "nobody": "over",
+    Mover.OPERATOR: "needs a person",
+    Mover.BURSAR: "Bursar is about to act",
+    Mover.RAIL: "waiting for the rail",
+    Mover.PAYER: "waiting for the payer",
+    Mover.NOBODY: "over",
 }
-CSP = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none';"
-    " base-uri 'none'"
-)
-HEADERS = {"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Line(Struct, frozen=True):
+    """A subject in a list."""
+
+    name: SubjectId
+    view: views.View
+
+    @property
+    def title(self) -> str:
+        return getattr(self.view, "external_id", "") or self.view.id
+
+    @property
+    def money(self) -> encode.Money | None:
+        return self.view.price if isinstance(self.view, views.Invoice) else getattr(self.view, "amount", None)
+
+
+def ago(at: datetime, now: datetime) -> str:
+    seconds = max(0, int((now - at).total_seconds()))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit} ago"
+    return f"{seconds} s ago"
+
+
+def words(text: str) -> str:
+    return text.replace("_", " ")
+
+
+JINJA = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+JINJA.filters |= {"ago": ago, "words": words, "pretty": lambda x: json.format(json.encode(x)).decode(), "float": float}
 
 
 def html(name: str, status: int = 200, **values: Any) -> Response[str]:
-    text = JINJA.get_template(name).render(**values)
+    text = JINJA.get_template(name).render(movers=MOVERS, **values)
     return Response(text, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
 
 
@@ -63,45 +103,46 @@ async def enter(request: Request[Any, Any, Any], sessions: Sessions) -> Response
 
 @get("/", include_in_schema=False)
 async def overview(
-    request: Request[Any, Any, Any], bursar: Bursar, sessions: Sessions, kind: str = "invoice", mover: str = ""
+    request: Request[Any, Any, Any], bursar: Bursar, sessions: Sessions, kind: str = "", mover: str = ""
 ) -> Response[str]:
     caller = sessions.caller(request)
     if caller is None:
         return closed()
-    kind = kind if kind in KINDS else "invoice"
-    chosen = frozenset({Mover(mover)} if mover in MOVERS else Mover)
-    rows = await rows_of(bursar, caller, kind, chosen)
-    groups = [(name, MOVERS[name], [row for row in rows if row["mover"] == name]) for name in MOVERS]
+    kinds = (kind,) if kind in KINDS else KINDS
+    groups, seen = list[tuple[Mover, list[Line]]](), set[str]()
+    for who in [m for m in MOVERS if mover in ("", m.value)]:
+        lines = await lines_of(bursar, caller, kinds, who)
+        seen |= {f"{line.name.kind}/{line.name.id}" for line in lines}
+        # of an alert about something that is listed itself the row says it all
+        lines = [x for x in lines if not isinstance(x.view, views.Alert) or kind or x.view.about not in seen]
+        groups.append((who, lines[:SHOWN]))
     return html(
         "overview.html",
         kinds=KINDS,
         kind=kind,
         mover=mover,
-        movers=MOVERS,
-        groups=[group for group in groups if group[2]],
+        groups=[group for group in groups if group[1]],
+        shown=SHOWN,
         sources=await sources(bursar),
-        as_of=encode.instant(bursar.engine.now()),
+        now=encode.instant(bursar.engine.now()),
     )
 
 
-async def rows_of(bursar: Bursar, caller: Caller, kind: str, movers: frozenset[Mover]) -> list[dict[str, Any]]:
-    """The newest fifty, each as a sentence."""
-    tenants = (caller.tenant, "system") if kind == "alert" else (caller.tenant,)
-    listed = [row for tenant in tenants for row in await bursar.store.page(tenant, kind, movers, NEWEST, 50)]
-    cursors, out = await bursar.store.cursors(), []
-    for row in listed:
-        subject, _ = await bursar.store.load(row.subject)
-        if subject.status is not None:
-            out.append(
-                encode.status(row.subject, row.version, subject.status)
-                | {
-                    "tenant": row.subject.tenant,
-                    "why": views.why(subject, cursors),
-                    "at": encode.instant(subject.spec.at),
-                }
-                | {"amount": views.amount(subject, bursar.scales)}
-            )
-    return out
+async def lines_of(bursar: Bursar, caller: Caller, kinds: Sequence[str], mover: Mover) -> list[Line]:
+    """Of those who need a person the oldest first, of the others the newest."""
+    oldest, found = mover is Mover.OPERATOR, list[Listed]()
+    for kind in kinds:
+        for tenant in (caller.tenant, SYSTEM) if kind == "alert" else (caller.tenant,):
+            rows, before = list[Listed](), NEWEST
+            while len(rows) < WALKED:
+                page = await bursar.store.page(tenant, kind, {mover}, before, 100 if oldest else SHOWN)
+                rows += page
+                if not oldest or len(page) < 100:
+                    break
+                before = page[-1].serial
+            found += rows
+    found = sorted(found, key=lambda row: row.serial, reverse=not oldest)[:SHOWN]
+    return [Line(row.subject, await bursar.desk.view(row.subject)) for row in found]
 
 
 @get("/subjects/{tenant:str}/{kind:str}/{id:path}", include_in_schema=False)
@@ -111,26 +152,28 @@ async def subject_page(
     caller = sessions.caller(request)
     if caller is None:
         return closed()
-    if kind not in KINDS or tenant not in (caller.tenant, "system"):
-        return html("missing.html", 404)
     name = SubjectId(tenant, kind, id.removeprefix("/"))
-    subject, cursors = await there(bursar.store, name)
+    try:
+        if kind not in KINDS or tenant not in (caller.tenant, SYSTEM):
+            raise Missing("")
+        subject = await there(bursar.store, name)
+    except Missing:
+        return html("missing.html", 404)
     assert subject.status is not None
+    bars = views.bars(subject) if kind == "invoice" else []
     return html(
         "subject.html",
         kind=kind,
-        body=encode.status(name, subject.version, subject.status),
-        view=views.invoice(subject, cursors) if kind == "invoice" else None,
-        why=views.why(subject, cursors),
-        mover=MOVERS[subject.status.mover.value],
-        amount=views.amount(subject, bursar.scales),
-        lines=[
-            (line.account, line.asset, encode.money_text(line.asset, line.minor, bursar.scales))
+        line=Line(name, await bursar.desk.view(name)),
+        bars=bars,
+        wide=max(Fraction(100), sum((width for *_, width in bars), Fraction(0))),
+        entries=[
+            (line.account, line.asset, encode.value(line.asset, line.minor, bursar.scales))
             for posting in subject.status.postings
             for line in posting.lines
         ],
-        rows=await timeline(bursar.store, name, bursar.scales),
-        as_of=encode.instant(bursar.engine.now()),
+        rows=await bursar.desk.timeline(name),
+        now=encode.instant(bursar.engine.now()),
     )
 
 

@@ -33,7 +33,7 @@ MOVERS = {
     Mover.BURSAR: "Bursar is about to act",
     Mover.RAIL: "waiting for the rail",
     Mover.PAYER: "waiting for the payer",
-    Mover.NOBODY: "over",
+    Mover.NOBODY: "finished",
 }
 CSP = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 HEADERS = {
@@ -52,11 +52,16 @@ class Line(Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        return getattr(self.view, "external_id", "") or self.view.id
+        if isinstance(self.view, views.Alert):
+            return f"alert: {self.view.flag.replace('_', ' ')}"
+        return self.view.external_id or self.view.id
 
     @property
     def money(self) -> encode.Money | None:
-        return self.view.price if isinstance(self.view, views.Invoice) else getattr(self.view, "amount", None)
+        match self.view:
+            case views.Invoice(price=money) | views.Payout(amount=money):
+                return money
+        return None
 
 
 def ago(at: datetime, now: datetime) -> str:

@@ -13,10 +13,15 @@ from ..rails.sim import TERMS, Trouble
 
 STEPS = 1800
 RATE = 0.025  # of steps at which something happens
-SHOP = {"mine": 6, "invoice": 2}  # kind of happening -> how often, against the others
-SHOP_MAYBE = ("reorg", "undo", "back", "rbf", "snipe", "evict", "old", "blind", "act", "price", "third")
-PAYING = {"leg": 3, "fund": 1}
-PAYING_MAYBE = ("split", "squat", "cancel", "blind", "third")
+ANYWHERE = ("blind", "third")  # happens to whatever is there
+# scene -> (what always happens there, what happens in some worlds): kind of happening -> how often, against the others
+STORIES: Mapping[str, tuple[Mapping[str, int], tuple[str, ...]]] = {
+    "shop": (
+        {"mine": 6, "invoice": 2},
+        ("reorg", "undo", "back", "rbf", "snipe", "evict", "old", "act", "price"),
+    ),
+    "treasury": ({"leg": 3, "fund": 1}, ("split", "squat", "cancel", "close", "again")),
+}
 FOUL = ("renege", "lie")  # faults that break a promise, not only a reply: in some worlds only
 
 
@@ -50,7 +55,10 @@ class Plan(Struct, frozen=True):
     early: float
 
 
-def draw(seed: int, aim: Aim = Aim()) -> Plan:
+ANY = Aim()
+
+
+def draw(seed: int, aim: Aim = ANY) -> Plan:
     d = Random(seed)
     trouble = Trouble(*(d.choice((0.0, 0.02, 0.2, 0.5)) for _ in Trouble.__struct_fields__))
     for name in FOUL:
@@ -69,10 +77,16 @@ def draw(seed: int, aim: Aim = Aim()) -> Plan:
 
 
 def story(d: Random) -> dict[str, int]:
-    what = d.choice(("shop", "paying", "both"))
+    """Of one scene, or of two that share the store and the clocks."""
     weights = dict[str, int]()
-    if what != "paying":
-        weights |= SHOP | {kind: d.choice((0, 1, 1, 3)) for kind in SHOP_MAYBE}
-    if what != "shop":
-        weights |= PAYING | {kind: d.choice((0, 1, 1, 3)) for kind in PAYING_MAYBE}
+    for name in d.sample([*STORIES], d.choice((1, 1, 2))):
+        always, maybe = STORIES[name]
+        weights |= always
+        weights |= {kind: d.choice((0, 1, 1, 3)) for kind in (*maybe, *ANYWHERE)}
     return weights
+
+
+def plays(plan: Plan, scene: str) -> bool:
+    """Does anything of this scene happen?"""
+    always, maybe = STORIES[scene]
+    return not {happening.kind for happening in plan.happenings}.isdisjoint((*always, *maybe))

@@ -22,7 +22,7 @@ from .world import Clock, World
 RAIL, ASSET, GRACE, CONFIRMATIONS, DEPTH = "chain", "BTC", 5 * SECOND, 3, 6
 FULL = 100
 PRICES = {"BTC/EUR": "1"}
-PAID = ([100], [100], [100], [33, 67], [60, 40], [50], [98], [150], [100, 100], [])
+PAID: tuple[list[int], ...] = ([100], [100], [100], [33, 67], [60, 40], [50], [98], [150], [100, 100], [])
 OVER = ("settled", "expired", "cancelled")
 
 
@@ -45,7 +45,8 @@ class Shop:
     def __init__(self, world: World, source: type[ChainSource]) -> None:
         self.world, self.source, self.chain = world, source, Chain(world.dice)
         self.invoices: dict[str, Asked] = {}
-        self.prices = dict(PRICES)
+        world.prices |= PRICES
+        self.kind = False
         self.cursor, self.pool_branch = Cursor(), 0  # the branch on which the mempool was last read for certain
 
     # -- what happens -----------------------------------------------------------------------
@@ -179,9 +180,9 @@ class Shop:
         )
 
     def price(self, dice: Random) -> None:
-        self.prices.clear()
+        self.world.prices.clear()
         if value := dice.choice(("", "1", "0.5", "2")):
-            self.prices["BTC/EUR"] = value
+            self.world.prices["BTC/EUR"] = value
 
     # -- the scene --------------------------------------------------------------------------
     def rails(self, now: Clock, pause: Pause) -> dict[str, Any]:
@@ -190,9 +191,12 @@ class Shop:
 
     def passed(self) -> None:
         self.chain.now = self.world.now
+        if self.kind:
+            self.chain.mine(share=1.0)
 
     def calmed(self, trouble: Trouble) -> None:
-        self.prices |= PRICES
+        self.kind = True
+        self.world.prices |= PRICES
 
     # -- audits -----------------------------------------------------------------------------
     def stepped(self) -> None:

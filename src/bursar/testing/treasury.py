@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from msgspec import json
+from msgspec.structs import replace
 
 from ..core.ledger import RESERVED
 from ..core.money import Money
@@ -56,9 +57,13 @@ class Treasury:
                 name = dice.choice(list(self.wanted))
                 self.world.tell(f"cancel {name}")
                 self.world.act(SubjectId("t", "payout", name), "cancelled", "")
+            case "close" if self.wanted:
+                self.close(dice)
+            case "again" if self.wanted:
+                self.again(dice.choice(list(self.wanted)))
             case "fund":
                 self.fund(dice.choice(self.world.plan.rails), 200)
-        return kind in ("leg", "split", "squat", "cancel", "fund")
+        return kind in ("leg", "split", "squat", "cancel", "close", "again", "fund")
 
     def fund(self, rail: str, minor: int) -> None:
         self.funded[rail] += minor
@@ -81,6 +86,24 @@ class Treasury:
         for child, body in allocation.legs_of(to, json.encode(spec)).items():
             self.wanted.setdefault(child, set()).add(leg.leg_of(body))
 
+    def close(self, dice: Random) -> None:
+        """A person takes a payout out of our hands, or takes note that it was paid once more."""
+        to = SubjectId("t", "payout", dice.choice(list(self.wanted)))
+        self.world.tell(f"operator: close {to.id}, or take note")
+        self.world.act(to, "acknowledged", "2")
+        self.world.act(to, "closed", "", json.encode(leg.Closing(dice.choice(("paid", "not_paid")), "as I was told")))
+
+    def again(self, name: str) -> None:
+        """For the same sum another invoice, as the next generation."""
+        row = self.world.store.rows.get(SubjectId("t", "payout", name))
+        specs = [r for r in row.records if isinstance(r, Spec)] if row else []
+        if specs:
+            wish = replace(leg.leg_of(specs[-1].body), to=f"{name}#{len(specs) + 1}")
+            self.wanted[name].add(wish)
+            self.world.tell(f"payout {name}: another invoice, {wish.to}")
+            spec = Spec(len(specs) + 1, json.encode(wish), "client")
+            self.world.wishes.append((SubjectId("t", "payout", name), spec, ()))
+
     # -- the scene --------------------------------------------------------------------------
     def rails(self, now: Clock, pause: Pause) -> dict[str, Any]:
         world = self.world
@@ -93,13 +116,6 @@ class Treasury:
             bank.trouble = trouble
             self.fund(name, 20_000)
 
-    def delay(self, bank: Bank, attempt: Attempt) -> None:
-        """Late arrivals are aimed at the deadlines that the data names: uniform dice hardly ever hit them."""
-        world, d, ends = self.world, self.world.dice, attempt.prepared.expires_at
-        aimed = ends is not None and d.random() < 0.6
-        due = (ends or 0) + d.randint(-10, 3) * SECOND if aimed else world.now + d.randint(0, 90) * SECOND
-        world.later(max(due, world.now), lambda: bank.arrive(attempt))
-
     # -- audits -----------------------------------------------------------------------------
     def stepped(self) -> None:
         """Everything that landed was wanted, recorded before it left, and happened once."""
@@ -108,14 +124,15 @@ class Treasury:
         self.landed = len(self.log)
         for bank in self.banks.values():
             for x in bank.landed[self.seen.get(bank.name, 0) :]:
+                name = owner(x.to)
                 self.world.tell(f"{bank.name} has paid {x.money.minor} to {x.to}, it cost {x.cost}")
                 row = self.world.store.rows[SubjectId(*x.key.split("/")[:3])]
                 demand(f"attempt/{x.attempt}" in row.keys, x.to, "landed before it was recorded")
-                demand(x.money == self.spec(x.to).money, x.to, "was paid", x.money)
-                once = bank.effects(x.to) <= 1 or x.to in bank.reneged
-                demand(once, x.to, "was paid", bank.effects(x.to), "times on", bank.name)
+                demand(x.money == self.spec(name).money, x.to, "was paid", x.money)
+                once = bank.effects(name) <= 1 or name in bank.reneged
+                demand(once, name, "was paid", bank.effects(name), "times on", bank.name)
             self.seen[bank.name] = len(bank.landed)
-        everywhere = [x.to for b in self.banks.values() for x in b.landed if b.name != "setting" and not b.reneged]
+        everywhere = [owner(x.to) for b in self.banks.values() for x in b.landed if b.name != "setting" and not b.reneged]
         demand(len(everywhere) == len(set(everywhere)), "paid on two rails")
 
     def spec(self, name: str) -> Leg:
@@ -156,7 +173,8 @@ class Treasury:
         if bank is None:
             return
         times = bank.effects(name)
-        demand(not times or bool(status.postings) or name in bank.reneged, name, "was paid, the ledger has nothing")
+        free = name in bank.reneged or status.state == leg.CLOSED
+        demand(not times or status.postings or free, name, "was paid, the ledger has nothing")
         for p in status.postings:
             spent = not any(x.account.endswith(RESERVED) for x in p.lines)
             demand(not spent or times > 0, name, "is posted and was not paid")
@@ -174,6 +192,10 @@ class Treasury:
         bank = self.banks[self.spec(name).rail]
         times, fed = bank.effects(name), bank.name in self.world.plan.fed
         broken = name in bank.reneged
+        if state == leg.CLOSED:
+            told = not (fed and times) or "paid_after_close" in status.flags
+            demand(told and times <= 1 + broken, name, "was closed, and paid", times, "times")
+            return
         fine = state == "settled" and times or state == "cancelled" and (not times or broken and not fed)
         fine = fine or status.mover is Mover.OPERATOR and (times <= 1 or broken)
         demand(bool(fine), name, "ends", state, "with", times, "payments")
@@ -196,11 +218,11 @@ class Treasury:
         if taken:
             demand(status.mover is Mover.OPERATOR, name, "ends", status.state, ",", taken, "is somebody else's")
             return
-        over = states <= {"settled", "cancelled"} and not asks
+        over = states <= {"settled", "cancelled", "closed"} and not asks
         demand((status.state == "settled") == over, name, "ends", status.state, ":", states)
-        landed = {x.to: x.money.minor for bank in self.banks.values() for x in bank.landed}
+        landed = {owner(x.to): x.money.minor for bank in self.banks.values() for x in bank.landed}
         paid = sum(minor for to, minor in landed.items() if to in bodies)
-        whole = status.state == "settled" and "cancelled" not in states
+        whole = status.state == "settled" and states == {"settled"}
         demand(not whole or paid == spec.total.minor, name, "paid", paid)
 
     def finished(self) -> None:
@@ -211,7 +233,13 @@ class Treasury:
                 rows.setdefault(self.spec(subject.id.rstrip("'")).rail, []).append(row)
         sums = self.world.store.balances["t"]
         for name, bank in self.banks.items():
-            sure = all(r.status and r.status.mover is not Mover.OPERATOR for r in rows.get(name, []))
+            of = [r.status for r in rows.get(name, []) if r.status]
+            sure = all(s.mover is not Mover.OPERATOR and s.state != leg.CLOSED for s in of)
             if sure and bank.name != "setting" and not bank.reneged:
                 left = self.funded[name] - sum(x.money.minor + x.cost for x in bank.landed)
                 demand(sums[leg.wallet(name), "BTC"] == left, name, ":", sums[leg.wallet(name), "BTC"], ", bank", left)
+
+
+def owner(to: str) -> str:
+    """Whose invoice it is: each generation has another one."""
+    return to.split("#")[0]

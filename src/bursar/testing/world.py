@@ -12,6 +12,7 @@ from msgspec import json
 from .. import balances
 from ..core.ledger import Line, transfers
 from ..core.money import Instant
+from ..core.outcomes import Attempt
 from ..core.ports import Claim, Controller, Event, Write
 from ..core.subject import Decision, Spec, Status, Subject, SubjectId
 from ..rails.sim import SECOND, SKEW, Pause, Trouble
@@ -67,6 +68,7 @@ class World:
         self.declared: set[str] = set()
         self.granted: list[tuple[SubjectId, Decision]] = []  # acts that were admitted
         self.blind_until: dict[str, Instant] = {}
+        self.prices: dict[str, str] = {}
         self.receiver = Receiver()
         self.store = store(self.clock(0, self.dice.choice((1, 1, SECOND))), self.open_transaction)
         self.store.fresh, self.store.world = [], self
@@ -94,6 +96,13 @@ class World:
     def arrivals(self) -> None:
         while self.late and self.late[0][0] <= self.now:
             self.late.pop(0)[2]()
+
+    def delay(self, place: Any, attempt: Attempt) -> None:
+        """It arrives late, aimed at the deadline that it names: uniform dice hardly ever hit one."""
+        d, ends = self.dice, attempt.prepared.expires_at
+        aimed = ends is not None and d.random() < 0.6
+        due = (ends or 0) + d.randint(-10, 3) * SECOND if aimed else self.now + d.randint(0, 90) * SECOND
+        self.later(max(due, self.now), lambda: place.arrive(attempt))
 
     # -- clients ----------------------------------------------------------------------------
     def declare(self, kind: str, name: str, body: object, *more: Decision) -> SubjectId:
@@ -126,17 +135,22 @@ class Scene(Protocol):
     """A corner of the world: what may happen there, what of it our processes can reach, and what must hold of it.
     Every audit judges by the world, never by what the engine believes of itself, and throws no dice of the course."""
 
-    controllers: tuple[Controller, ...]
-    sources: tuple[str, ...]  # rails that are followed
+    @property
+    def controllers(self) -> tuple[Controller, ...]: ...
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Rails that are followed."""
 
     def happen(self, kind: str, dice: Random) -> bool:
         """False: it is none of its kinds."""
 
     def rails(self, now: Clock, pause: Pause) -> dict[str, Any]:
-        """Of one process: rail -> adapter, a source or an executor or both."""
+        """Of one process: rail -> adapter, a source or an executor or both. An executor's `bank.arrive(attempt)` is
+        where an attempt lands, at once or later."""
 
     def passed(self) -> None:
-        """Time has passed."""
+        """Time has passed; when the world is kind, what is waited for comes."""
 
     def stepped(self) -> None:
         """Audit after every step: it must cost next to nothing where nothing happened."""

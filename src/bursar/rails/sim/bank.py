@@ -78,13 +78,13 @@ class Bank:
         if prepared.expires_at is not None and self.now() > prepared.expires_at:
             if not self.trouble.renege or self.dice.random() >= self.trouble.renege:
                 return "expired"
-            self.reneged.add(prepared.payload.split("|")[0])
+            self.reneged.add(prepared.payload.split("|")[0].split("#")[0])
         if prepared.resource in self.used:
             return "spent"
         return "no funds" if self.dice.random() < self.trouble.refusal else ""
 
     def effects(self, to: str) -> int:
-        times = sum(landing.to == to for landing in self.landed)
+        times = sum(landing.to.split("#")[0] == to for landing in self.landed)
         return min(times, 1) if self.replace is Replace.SUPERSEDES else times
 
 

@@ -13,7 +13,7 @@ from ...core.ledger import Posting
 from ...core.outcomes import Absent, Answer, Attempt, Case, Pay, Prepared, Rejected, Unknown, Verb
 from ...core.ports import Commit, Controller, Seen, Write
 from ...core.proofs import Fate, NewAttempt
-from ...core.steps import Lookup, Step, Submit, Wait
+from ...core.steps import Lookup, Step, Submit, Wait, at
 from ...core.subject import DECLARED, Spec, Status, Subject, SubjectId
 from ...engine import reconcile
 from ...engine.reconcile import Pass, Until
@@ -161,7 +161,7 @@ async def forgets_funds(self: Pass, short: Any, records: Any) -> None:
 
 
 async def spins_for_funds(self: Pass, short: Any, records: Any) -> None:
-    await self.save(until=(reconcile.at(self.seen().now),))
+    await self.save(until=(at(self.seen().now),))
 
 
 async def command_blind(engine: Any, to: SubjectId, record: Any, *more: Any) -> Any:

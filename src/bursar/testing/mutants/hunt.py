@@ -1,0 +1,62 @@
+"""Runs known-wrong variants through worlds until they are caught, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from ...core.errors import Unproven
+from ..audits import Violation
+from ..plan import draw
+from ..simulator import simulate
+from . import EQUIVALENT, MUTANTS
+from .mutant import Mutant, install
+
+ENOUGH = 3  # times caught, and the next one
+
+
+class Hunt(NamedTuple):
+    name: str
+    caught: int
+    tried: int
+    first: int  # seed
+    said: str
+
+
+def caught(mutant: Mutant, seed: int) -> str:
+    """What an audit, or the gate, says of it in this world; "" for nothing. Only after `install`."""
+    try:
+        simulate(draw(seed, mutant.aim), mutant.parts)
+    except (Violation, Unproven) as err:
+        return str(err) or type(err).__name__
+    return ""
+
+
+def hunt(seeds: int, name: str) -> Hunt:
+    """In a process of its own, which is spoilt for everything else."""
+    mutant = (MUTANTS | EQUIVALENT)[name]
+    install(mutant)
+    times, first, said, tried = 0, -1, "", 0
+    for seed in range(seeds):
+        if times == ENOUGH:
+            break
+        tried += 1
+        if what := caught(mutant, seed):
+            times += 1
+            first, said = (first, said) if times > 1 else (seed, what)
+    return Hunt(name, times, tried, first, said)
+
+
+def hunt_all(names: Iterable[str], seeds: int) -> Iterator[Hunt]:
+    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
+        yield from pool.map(partial(hunt, seeds), names)
+
+
+def shows(name: str) -> str:
+    """The quick test of one: what its own seed shows."""
+    mutant = MUTANTS[name]
+    install(mutant)
+    return caught(mutant, mutant.seed)

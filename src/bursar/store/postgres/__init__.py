@@ -22,7 +22,7 @@ from ...core.subject import Mover, Subject, SubjectId
 from .batches import Batches
 from .migrate import check, migrate
 from .queries import composed, query
-from .rows import Loaded, Rows, Verdict, demand_sound, encoder
+from .rows import Loaded, Rows, Verdict, demand_sound, text
 
 __all__ = ["PostgresStore", "migrate"]
 
@@ -34,6 +34,13 @@ WIDTH = 2  # batches of one kind under way at once
 SETTINGS = "-c search_path=bursar,pg_temp -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c jit=off \
 -c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
 TENANT = b"select set_config('bursar.tenant', %(tenant)s, true)"
+
+# Made once: that takes longer than what they decode.
+VERDICTS, LOADED = json.Decoder(list[Verdict]), json.Decoder(list[Loaded])
+CLAIMED = json.Decoder(tuple[Instant, list[SubjectId] | None])
+ASSIGNED, LISTED, FOUND = json.Decoder(Assignment), json.Decoder(list[Listed]), json.Decoder(list[SubjectId])
+EVENTS, NUMBERED = json.Decoder(list[Event]), json.Decoder(list[tuple[int, Event]])
+CURSORS, SUMS = json.Decoder(dict[str, Cursor]), json.Decoder(list[tuple[str, str, int]])
 
 T = TypeVar("T")
 Statement = tuple[bytes, Mapping[str, object]]
@@ -104,10 +111,10 @@ class PostgresStore:
             row = await cursor.fetchone() if cursor.description else None
         return row[0] if row else None
 
-    async def read(self, kind: type[T], *statements: Statement) -> T:
+    async def read(self, decoder: json.Decoder[T], *statements: Statement) -> T:
         """Raises Explained when the database does not answer."""
         try:
-            return json.decode(await self.trip(*statements), type=kind)
+            return decoder.decode(await self.trip(*statements))
         except psycopg.OperationalError as err:
             raise unanswered(err) from err
 
@@ -118,9 +125,7 @@ class PostgresStore:
 
     async def claim(self, limit: int) -> Sequence[Claim]:
         params = {"now": self.by(), "lease": LEASE}
-        now, subjects = await self.read(
-            tuple[Instant, list[SubjectId] | None], (query("claim", min(limit, PAGE)), params)
-        )
+        now, subjects = await self.read(CLAIMED, (query("claim", min(limit, PAGE)), params))
         self.ahead = now - self.now()
         return [Claim(subject, now) for subject in subjects or ()]
 
@@ -129,7 +134,7 @@ class PostgresStore:
 
     async def load_all(self, subjects: Sequence[SubjectId]) -> Sequence[tuple[Subject, Mapping[str, Cursor]]]:
         asked = [{"o": o, "tenant": s.tenant, "kind": s.kind, "id": s.id} for o, s in enumerate(subjects)]
-        rows = await self.read(list[Loaded], (query("load"), {"subjects": encoder.encode(asked).decode()}))
+        rows = await self.read(LOADED, (query("load"), {"subjects": text(asked)}))
         return [
             (Subject(subject, row.version, row.records, row.status), row.cursors)
             for subject, row in zip(subjects, rows, strict=True)
@@ -181,24 +186,23 @@ class PostgresStore:
         statements: list[Statement] = []
         if rows.locks:
             statements.append((composed("locks", frozenset()), {"locks": rows.locking()}))
-        if unborn := rows.unborn():
-            statements.append((composed("ensure", frozenset()), {"writes": encoder.encode(unborn).decode()}))
+        if rows.unborn:
+            statements.append((composed("ensure", frozenset()), {"subjects": text(rows.unborn)}))
         if present - {"delivered"}:
             statements.append((composed("heads", present), params))
         statements.append((composed("commit", present), params))
-        verdicts = {verdict.c: verdict for verdict in json.decode(await self.trip(*statements), type=list[Verdict])}
+        verdicts = {verdict.c: verdict for verdict in VERDICTS.decode(await self.trip(*statements))}
         return [verdicts.get(c, Verdict(c, "", None, 0, "", "", 0)) for c in range(len(commits))]
 
     # -- Rails and Outbox ---------------------------------------------------------------------
     async def assignment(self, rail: str, known: int) -> Assignment:
-        return await self.read(Assignment, (query("assignment"), {"rail": rail, "known": known}))
+        return await self.read(ASSIGNED, (query("assignment"), {"rail": rail, "known": known}))
 
     async def undelivered(self, sink: str, limit: int) -> Sequence[Event]:
         if sink not in self.sinks:
-            lock = encoder.encode([{"name": "sinks", "alone": True}]).decode()
-            await self.send((composed("locks", frozenset()), {"locks": lock}), (query("new_sink"), {"sink": sink}))
+            await self.send(alone("sinks"), (query("new_sink"), {"sink": sink}))
             self.sinks.add(sink)
-        return await self.read(list[Event], (query("undelivered", min(limit, PAGE)), {"sink": sink}))
+        return await self.read(EVENTS, (query("undelivered", min(limit, PAGE)), {"sink": sink}))
 
     async def send(self, *statements: Statement) -> None:
         """What may be done twice. Raises Explained."""
@@ -209,33 +213,32 @@ class PostgresStore:
 
     # -- Reading ------------------------------------------------------------------------------
     async def find(self, tenant: str, kind: str, value: str) -> Sequence[SubjectId]:
-        return await self.read(list[SubjectId], (query("find"), {"tenant": tenant, "kind": kind, "value": value}))
+        return await self.read(FOUND, (query("find"), {"tenant": tenant, "kind": kind, "value": value}))
 
     async def page(self, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Sequence[Listed]:
         wanted = [mover.value for mover in Mover if mover in movers]
         params = {"tenant": tenant, "kind": kind, "movers": wanted, "before": before}
-        return await self.read(list[Listed], (query("page", min(limit, PAGE)), params))
+        return await self.read(LISTED, (query("page", min(limit, PAGE)), params))
 
     async def events(
         self, tenant: str, after: int, limit: int, of: SubjectId | None = None
     ) -> Sequence[tuple[int, Event]]:
-        lock = encoder.encode([{"name": "numbers", "alone": True}]).decode()
         params: dict[str, object] = {"tenant": tenant, "after": after}
         if of:
             params |= {"of_tenant": of.tenant, "kind": of.kind, "id": of.id}
-        return await self.read(
-            list[tuple[int, Event]],
-            (composed("locks", frozenset()), {"locks": lock}),
-            (query("number"), {}),
-            (query("events_of" if of else "events", min(limit, PAGE)), params),
-        )
+        page = query("events_of" if of else "events", min(limit, PAGE)), params
+        return await self.read(NUMBERED, alone("numbers"), (query("number"), {}), page)
 
     async def cursors(self) -> Mapping[str, Cursor]:
-        return await self.read(dict[str, Cursor], (query("cursors"), {}))
+        return await self.read(CURSORS, (query("cursors"), {}))
 
     async def sums(self, tenant: str) -> Sums:
-        rows = await self.read(list[tuple[str, str, int]], (query("sums"), {"tenant": tenant}))
+        rows = await self.read(SUMS, (query("sums"), {"tenant": tenant}))
         return {(account, asset): minor for account, asset, minor in rows}
+
+
+def alone(name: str) -> Statement:
+    return composed("locks", frozenset()), {"locks": text([{"name": name, "alone": True}])}
 
 
 def unanswered(err: psycopg.Error) -> Explained:

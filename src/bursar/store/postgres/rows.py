@@ -21,6 +21,7 @@ from ...core.subject import STORE, Evidence, Record, Report, Status, SubjectId, 
 
 KEY_BYTES = 2000  # longer ones do not fit into an index
 STRIPES = 64  # locks of those who speak and those who listen: bounded, however large a batch is
+NOUNS = ("writes", "records", "until", "names", "watches", "transfers", "events", "delivered")
 encoder = json.Encoder(order="deterministic")
 
 Row = dict[str, Any]
@@ -54,73 +55,83 @@ class Verdict(Struct, array_like=True):
 
 
 class Rows:
-    """What up to a hundred commits of different subjects do, noun by noun."""
+    """What up to a hundred commits of different subjects do, noun by noun. `u` is a write, `c` its commit, `o` an
+    order within the write."""
 
     def __init__(self, commits: Sequence[Commit]) -> None:
-        self.nouns: dict[str, list[Row]] = {}
+        self.nouns: dict[str, list[Row]] = {noun: [] for noun in NOUNS}
         self.locks: dict[str, bool] = {}  # name -> held alone
+        self.subjects: list[SubjectId] = []
+        self.unborn: list[SubjectId] = []  # those of them that may not exist yet
         self.advance: Row | None = None
-        self.serial = 0
         for c, commit in enumerate(commits):
             for write in commit.writes:
-                self.serial += 1
-                self.write(c, write)
+                self.write(len(self.subjects), c, write)
             if commit.advance:
                 self.move(commit.advance)
             if d := commit.delivered:
-                self.add("delivered", c=c, sink=d.sink, version=d.version, **asdict(d.subject))
+                self.nouns["delivered"].append({"c": c, "sink": d.sink, "version": d.version, **asdict(d.subject)})
 
     @property
     def present(self) -> frozenset[str]:
-        rollback = {"rollback"} if self.advance and self.advance["above"] is not None else set()
-        return frozenset(self.nouns) | ({"advance"} if self.advance else set()) | rollback
+        more = set[str]() if self.advance is None else {"advance"}
+        if self.advance and self.advance["above"] is not None:
+            more.add("rollback")
+        return frozenset(more.union(noun for noun, rows in self.nouns.items() if rows))
 
     def params(self, now: Instant) -> dict[str, str | int]:
-        nouns = {"writes": [], **self.nouns, "advance": self.advance}
-        return {"now": now, **{noun: encoder.encode(rows).decode() for noun, rows in nouns.items() if rows is not None}}
-
-    def unborn(self) -> list[Row]:
-        """The subjects that may not exist yet."""
-        return [row for row in self.nouns.get("writes", []) if not row["expect"]]
+        nouns = {**self.nouns, "advance": self.advance, "subjects": self.subjects}
+        return {
+            "now": now,
+            **{noun: text(rows) for noun, rows in nouns.items() if rows or noun in ("writes", "subjects")},
+        }
 
     def locking(self) -> str:
-        rows = [{"name": name, "alone": alone} for name, alone in sorted(self.locks.items())]
-        return encoder.encode(rows).decode()
+        return text([{"name": name, "alone": alone} for name, alone in sorted(self.locks.items())])
 
-    def add(self, noun: str, **row: object) -> None:
-        self.nouns.setdefault(noun, []).append(row)
+    def share(self, name: str) -> None:
+        self.locks.setdefault(name, False)
 
-    def lock(self, name: str, alone: bool) -> None:
-        self.locks[name] = alone or self.locks.get(name, False)
-
-    def write(self, c: int, w: Write) -> None:
-        u, status = self.serial, w.status
-        due = min((due.at for due in w.until or () if due.clock == NOW), default=None)
-        state = {"state": status.state, "mover": status.mover.value, "status": text(status)} if status else {}
-        self.add("writes", u=u, c=c, expect=w.expect, until=w.until is not None, due=due, **asdict(w.subject), **state)
+    def write(self, u: int, c: int, w: Write) -> None:
+        nouns, s, status = self.nouns, w.subject, w.status
+        self.subjects.append(s)
+        if not w.expect:
+            self.unborn.append(s)
+        row = {"u": u, "c": c, "tenant": s.tenant, "kind": s.kind, "id": s.id, "expect": w.expect}
+        if w.until is not None:
+            row["until"], row["due"] = True, self.sleep(u, w.until)
+        if status is not None:
+            row |= {"state": status.state, "mover": status.mover.value, "status": text(status)}
+            nouns["names"] += [{"u": u, "kind": n.kind, "value": n.value, "is_unique": n.unique} for n in status.names]
+        nouns["writes"].append(row)
         for o, record in enumerate({key(record): record for record in w.records}.values()):
-            self.add("records", u=u, o=o, **record_row(record))
+            nouns["records"].append({"u": u, "o": o, **record_row(record)})
             if isinstance(record, Fact) and record.place:
-                self.lock(f"rail/{record.rail}", alone=False)
-        for clock, at in nearest(w.until or ()).items():
-            parts = clock_row(clock)
-            self.add("until", u=u, clock=clock, at=at, **parts)
-            self.lock(clock if "of" in parts else f"rail/{parts['rail']}", alone=False)
-        for name in status.names if status else ():
-            self.add("names", u=u, kind=name.kind, value=name.value, is_unique=name.unique)
+                self.share(f"rail/{record.rail}")
         for o, watch in enumerate(dict.fromkeys((*(status.watches if status else ()), *w.live))):
-            self.add("watches", u=u, o=o, **asdict(watch))
+            nouns["watches"].append({"u": u, "o": o, "rail": watch.rail, "key": watch.key, "since": watch.since})
             if watch.rail == STORE:
-                self.lock(stripe(watch.key), alone=True)
+                self.locks[stripe(watch.key)] = True
         for o, line in enumerate(w.transfers):
             holder = line.account.removesuffix(RESERVED)
-            self.add("transfers", u=u, o=o, tenant=w.subject.tenant, holder=holder, **asdict(line))
-            self.lock(f"available/{w.subject.tenant}/{holder}/{line.asset}", alone=True)
+            nouns["transfers"].append({"u": u, "o": o, "tenant": s.tenant, "holder": holder, **asdict(line)})
+            self.locks[f"available/{s.tenant}/{holder}/{line.asset}"] = True
         if w.event:
-            of = str(w.subject)
-            self.add("events", u=u, of=of, version=w.event.version, body=text(w.event), report=text(report_of(w.event)))
-            self.lock(stripe(of), alone=False)
-            self.lock("sinks", alone=False)
+            of, report = str(s), text(report_of(w.event))
+            said = {"u": u, "of": of, "version": w.event.version, "body": text(w.event), "report": report}
+            nouns["events"].append(said)
+            self.share(stripe(of))
+            self.share("sinks")
+
+    def sleep(self, u: int, until: Iterable[Due]) -> Instant | None:
+        """When the clock "now" wakes it."""
+        nearest = nearest_of(until)
+        due = nearest.pop(NOW, None)
+        for clock, at in nearest.items():
+            parts = clock_row(clock)
+            self.nouns["until"].append({"u": u, "clock": clock, "at": at, **parts})
+            self.share(clock if "of" in parts else f"rail/{parts['rail']}")
+        return due
 
     def move(self, a: Advance) -> None:
         before = {f"from_{name}": value for name, value in asdict(a.expect).items()}
@@ -128,21 +139,18 @@ class Rows:
         said = {"key": key(rollback), "body": text(rollback)} if rollback else {}
         scanned = [asdict(watch) for watch in a.scanned if watch.rail == a.rail]
         self.advance = {"rail": a.rail, "above": a.rollback, "scanned": scanned, **asdict(a.cursor), **before, **said}
-        self.lock(f"rail/{a.rail}", alone=True)
+        self.locks[f"rail/{a.rail}"] = True
 
 
 def text(body: object) -> str:
     return encoder.encode(body).decode()
 
 
-def stored(name: str) -> str:
-    """A record's key as PostgreSQL can hold it."""
-    fits = len(name.encode()) <= KEY_BYTES and "\0" not in name
-    return name if fits else "sha256/" + sha256(name.encode()).hexdigest()
-
-
 def record_row(record: Record) -> Row:
-    row: Row = {"key": stored(key(record)), "type": record.__struct_config__.tag, "body": text(record)}
+    name = key(record)
+    if len(name) > KEY_BYTES // 4 and len(name.encode()) > KEY_BYTES or "\0" in name:  # no text of PostgreSQL's
+        name = "sha256/" + sha256(name.encode()).hexdigest()
+    row: Row = {"key": name, "type": record.__struct_config__.tag, "body": text(record)}
     if isinstance(record, Fact) and record.place:
         row |= {"rail": record.rail, "position": record.place.position, "branch": record.branch}
     if not isinstance(record, Evidence):
@@ -154,11 +162,10 @@ def report_of(event: Event) -> Report:
     return Report(str(event.subject), event.version, event.state, event.mover, event.flags, event.at)
 
 
-def nearest(until: Iterable[Due]) -> dict[str, int]:
+def nearest_of(until: Iterable[Due]) -> dict[str, int]:
     out: dict[str, int] = {}
     for due in until:
-        if due.clock != NOW:
-            out[due.clock] = min(due.at, out.get(due.clock, due.at))
+        out[due.clock] = min(due.at, out.get(due.clock, due.at))
     return out
 
 
@@ -173,12 +180,13 @@ def clock_row(clock: str) -> Row:
 
 
 def demand_sound(commit: Commit) -> None:
-    """Before it is anybody's else but its caller's affair. Raises ValueError."""
+    """Before it is anybody's affair but its caller's. Raises ValueError."""
     if len({w.subject for w in commit.writes}) < len(commit.writes):
         raise ValueError("a commit writes twice to one subject")
     for w in commit.writes:
-        for clock in nearest(w.until or ()):
-            clock_row(clock)
+        for due in w.until or ():
+            if due.clock != NOW:
+                clock_row(due.clock)
 
 
 def stripe(subject: str) -> str:

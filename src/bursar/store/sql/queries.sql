@@ -1,5 +1,6 @@
 -- Named queries. They store, page by key, claim and compare versions; they decide nothing. One statement is one snapshot.
 -- A limit stands as a literal (:limit): a generic plan takes a parameter for a tenth of the table, and sorts it.
+-- `offset 0` and `any(array(…))`: a lookup a row, by index, whatever the statistics say.
 
 -- name: claim
 -- One ordered index walk; who is leased is stepped over. The only query that asks the database for the time.
@@ -7,10 +8,10 @@ with t as materialized (select coalesce(%(now)s::bigint, (extract(epoch from now
 ready as materialized (
   select h.sk, h.due from heads h where h.due <= (select now from t) and h.lease <= (select now from t)
    order by h.due, h.sk limit :limit for update skip locked),
-leased as (update heads h set lease = t.now + %(lease)s from t, ready r where h.sk = r.sk returning h.sk)
+leased as (update heads h set lease = (select now from t) + %(lease)s where h.sk = any(array(select sk from ready)))
 select json_build_array(t.now, (
   select json_agg(json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id) order by r.due, r.sk)
-    from ready r join leased using (sk) join subjects s using (sk)))::text from t
+    from ready r cross join lateral (select * from subjects s where s.sk = r.sk offset 0) s))::text from t
 
 -- name: load
 -- A document a subject, in the order asked. A rail is shown when no watch of the subject on it waits to be covered.
@@ -26,7 +27,8 @@ select coalesce(json_agg(x.doc order by x.o), '[]')::text from (
         group by w.rail, c.rail
         having bool_and(w.since = -1 or w.scanned and w.version <= coalesce(c.watched, 0))) w), '{}')) as doc
   from json_to_recordset(%(subjects)s::json) as i(o int, tenant text, kind text, id text)
-  left join subjects s using (tenant, kind, id) left join heads h using (sk)) x
+  left join lateral (select sk from subjects s where (s.tenant, s.kind, s.id) = (i.tenant, i.kind, i.id) offset 0) s on true
+  left join lateral (select h.sk, h.version from heads h where h.sk = s.sk offset 0) h on true) x
 
 -- name: assignment
 select json_build_object(
@@ -52,12 +54,12 @@ on conflict (sink, sk) do update set wanted = excluded.wanted, turn = excluded.t
 
 -- name: undelivered
 with owed as materialized (
-  select sink, sk, turn from deliveries where sink = %(sink)s and wanted > confirmed order by turn limit :limit
+  select sk, turn, confirmed from deliveries where sink = %(sink)s and wanted > confirmed order by turn limit :limit
      for update skip locked),
-tried as (update deliveries d set turn = nextval('turns') from owed o where d.sink = o.sink and d.sk = o.sk
-  returning d.sk, d.confirmed, o.turn)
-select coalesce(json_agg(e.body order by t.turn), '[]')::text from tried t cross join lateral (
-  select body from events where sk = t.sk and version > t.confirmed order by version limit 1) e
+tried as (update deliveries d set turn = nextval('turns')
+  where d.sink = %(sink)s and d.sk = any(array(select sk from owed)))
+select coalesce(json_agg(e.body order by o.turn), '[]')::text from owed o cross join lateral (
+  select body from events where sk = o.sk and version > o.confirmed order by version limit 1) e
 
 -- name: number
 -- Under a lock of its own: the next one numbers only after this is committed.
@@ -68,18 +70,20 @@ select nextval('numbers'), tenant, sk, version from (select * from taken order b
 -- name: events
 select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), '[]')::text from (
   select number, sk, version from numbered where tenant = %(tenant)s and number > %(after)s
-   order by number limit :limit) x join events e using (sk, version)
+   order by number limit :limit) x cross join lateral (
+  select body from events e where e.sk = x.sk and e.version = x.version offset 0) e
 
 -- name: events_of
 select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), '[]')::text from (
   select n.number, n.sk, n.version from subjects s join numbered n using (sk)
    where s.tenant = %(of_tenant)s and s.kind = %(kind)s and s.id = %(id)s and n.tenant = %(tenant)s
-     and n.number > %(after)s order by n.number limit :limit) x join events e using (sk, version)
+     and n.number > %(after)s order by n.number limit :limit) x cross join lateral (
+  select body from events e where e.sk = x.sk and e.version = x.version offset 0) e
 
 -- name: find
 select coalesce(json_agg(json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id)
   order by s.kind, s.id), '[]')::text
-  from names n join subjects s using (sk) where n.tenant = %(tenant)s and n.kind = %(kind)s and n.value = %(value)s
+  from names n cross join lateral (select * from subjects s where s.sk = n.sk offset 0) s where n.tenant = %(tenant)s and n.kind = %(kind)s and n.value = %(value)s
 
 -- name: page
 -- One index walk a mover.
@@ -88,7 +92,9 @@ select coalesce(json_agg(json_build_object('serial', p.serial, 'version', h.vers
 from (select x.* from unnest(%(movers)s::text[]) m cross join lateral (
     select t.sk, t.serial, t.body from statuses t where t.tenant = %(tenant)s and t.kind = %(kind)s and t.mover = m
        and t.serial < %(before)s order by t.serial desc limit :limit) x
-  order by x.serial desc limit :limit) p join subjects s using (sk) join heads h using (sk)
+  order by x.serial desc limit :limit) p
+  cross join lateral (select * from subjects s where s.sk = p.sk offset 0) s
+  cross join lateral (select version from heads h where h.sk = p.sk offset 0) h
 
 -- name: cursors
 select coalesce(json_object_agg(rail, json_build_object('position', position, 'trail', trail, 'branch', branch,

@@ -1,0 +1,1 @@
+"""Suites for whoever implements a port: run them unchanged against your adapter, and it is one of ours."""

@@ -15,7 +15,7 @@ create table heads (
   lease bigint not null default 0,   -- until then another claim steps over it
   serial bigint                      -- order of declaration
 ) with (fillfactor = 60);
-create index heads_due on heads (due) where due is not null;
+create index heads_due on heads (due, sk) where due is not null;
 -- The nearest value of each other clock that a subject waits for.
 create table wakes (sk bigint not null, clock text not null, at bigint not null, tenant text not null, primary key (sk, clock));
 create index wakes_clock on wakes (clock, at);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Annotated, Any
 
 import httpx
 from cyclopts import App, Parameter
+from msgspec.json import encode as encoded
 
 from ..core.errors import Explained
-from .config import EXAMPLE, Config, parse, read
+from .config import EXAMPLE, Config, RailConfig, parse, read
 
 app = App(name="bursar", help="Watches money on ledgers that you don't control.", version_flags=["--version"])
 config_app = App(name="config", help="The configuration file.")
@@ -72,6 +74,38 @@ def demo(config: Where = HERE) -> int:
     rail = shop.rail()
     beside = Beside({rail.name: rail}, {"screen": shop.show}, shop.run)
     return run(serve(shop.config(configured(config)), say, beside))
+
+
+@dataclass
+class Watching:
+    """How an address is watched."""
+
+    source: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    "where it is read: the address of a node, or of an endpoint; may be given again"
+    since: int | None = None
+    "the height of the first block to look at; else a few blocks ago"
+    for_seconds: Annotated[float | None, Parameter(name="--for")] = None
+    "stop after so many seconds"
+    jsonl: Annotated[bool, Parameter(negative="")] = False
+    "a JSON object a line"
+
+
+@app.command(name="watch")
+def watch_address(rail: str, address: str, *, how: Annotated[Watching | None, Parameter(name="*")] = None) -> int:
+    """Print what reaches an address, a line a change: without a key, without a database."""
+    from .watch import Line, text, until, watch
+
+    how = how or Watching()
+
+    def line(found: Line) -> None:
+        print(encoded(found).decode() if how.jsonl else f"{datetime.now():%H:%M:%S} {text(found)}", flush=True)
+
+    config = RailConfig(how.source[0] if len(how.source) == 1 else list(how.source))
+    try:
+        return run(until(how.for_seconds, watch(rail, address, config, how.since, line)))
+    except BrokenPipeError:  # whoever read the lines has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 @config_app.command

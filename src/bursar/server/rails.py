@@ -49,7 +49,7 @@ async def bitcoin(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
     try:
         node = Node(config.source, timeout_seconds=2 + 2 * pace)
     except ValueError as err:
-        raise Explained(f"the source of {name} is wrong: {err}") from err
+        raise Explained(f"the source of {name} is not the address of a node", str(err)) from err
     stack.push_async_callback(node.close)
     source = BitcoinSource(name, chain, node, clock.now, lag=pace * SECOND)
     offer = Offer(
@@ -87,3 +87,11 @@ def deriving(name: str, key: str, chain: addresses.Chain) -> Callable[[int], str
 
 
 RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin}
+
+
+async def build(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
+    """`name`: family:network. Raises Explained."""
+    family = name.split(":")[0]
+    if family not in RAILS:
+        raise Explained(f"there is no rail {name!r}", "known: " + ", ".join(f"{r}:…" for r in sorted(RAILS)))
+    return await RAILS[family](name, config, stack)

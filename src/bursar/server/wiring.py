@@ -27,8 +27,8 @@ from . import encode, keys
 from .commands import Alerts, Desk, Invoices, Payouts
 from .config import Config
 from .prices import Prices
-from .rails import RAILS
 from .rails import Rail as Rail
+from .rails import build
 
 SECOND = 1_000_000
 
@@ -118,16 +118,6 @@ class Bursar:
                 continue  # a replica of ours declares the same
 
 
-async def build(config: Config, more: Mapping[str, Rail], stack: AsyncExitStack) -> dict[str, Rail]:
-    out = dict(more)
-    for name, rail in config.rails.items():
-        family = name.split(":")[0]
-        if family not in RAILS:
-            raise Explained(f"there is no rail {name!r}", "known: " + ", ".join(f"{r}:…" for r in sorted(RAILS)))
-        out[name] = await RAILS[family](name, rail, stack)
-    return out
-
-
 @asynccontextmanager
 async def wired(
     config: Config, more: Mapping[str, Rail] = {}, progress: Callable[[str], None] = lambda _: None
@@ -135,7 +125,8 @@ async def wired(
     """Everything open, nothing running yet; `more`: rails that no configuration can name. Raises Explained."""
     async with AsyncExitStack() as stack:
         opened = await open_store(config, stack, progress)
-        yield Bursar(config, opened, await build(config, more, stack))
+        rails = {name: await build(name, rail, stack) for name, rail in config.rails.items()}
+        yield Bursar(config, opened, {**more, **rails})
 
 
 async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[str], None]) -> Opened:

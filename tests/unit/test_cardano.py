@@ -16,7 +16,7 @@ from bursar.core.facts import Batch, Cursor, Fact, Watch
 from bursar.core.outcomes import Unknown
 from bursar.rails import bech32
 from bursar.rails.cardano import NETWORKS, Endpoint, KoiosSource, key_of, tokens
-from bursar.rails.cardano.koios import BURST, PAUSE, Silent
+from bursar.rails.cardano.koios import BURST, PAUSE, Silent, linked
 from bursar.rails.cardano.source import NEAR, TRAIL, WIDTH
 from bursar.testing.fakes.koios import Backend, Fault, Kind
 from bursar.testing.fakes.koios_chain import Pay
@@ -291,6 +291,19 @@ def test_what_is_no_answer_is_unknown(make: Make, kind: Kind, call: str, reason:
     run(case())
 
 
+def test_headers_that_are_no_chain_are_no_answer(make: Make) -> None:
+    async def case() -> None:
+        h = make()
+        h.mine(3)
+        rows = await h.endpoints()[0].headers(0, 9)
+        assert linked(rows) == rows and linked([]) == []
+        for wrong in (rows[::-1], rows[:2] + rows[3:], [rows[0], replace(rows[1], parent_hash="ab" * 32)]):
+            with pytest.raises(Silent, match="no chain"):
+                linked(wrong)
+
+    run(case())
+
+
 def test_rows_that_are_missing_without_a_word_are_missed(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where no header says how many there are."""
 
@@ -515,6 +528,66 @@ def test_who_only_stands_in_must_hold_our_block(make: Make) -> None:
     run(case())
 
 
+def test_of_two_branches_the_longer_one_is_read_and_else_none(make: Make) -> None:
+    """They part right after the block that we stand on, so that neither contradicts us."""
+
+    async def case() -> None:
+        h = make([Backend("a", "minority")], [Backend("b")])
+        shop, source = h.key(), h.source()
+        h.chain.fork("minority", 0)
+        cursor = await at_tip(h, source)
+        paid = h.pay(shop)
+        h.chain.mine(2, branch="minority", take=[])
+        h.mine(2)
+        for _ in range(3):
+            assert "another branch that is as long" in await why(source.follow(cursor, {shop}))
+        h.mine()
+        answers = [await source.follow(cursor, {shop}) for _ in range(2)]
+        batch = next(answer for answer in answers if isinstance(answer, Batch))
+        assert [fact.movement for fact in batch.found] == [paid.movement] and batch.cursor.watermark == h.now()
+
+    run(case())
+
+
+def test_silence_waits_for_whoever_was_heard_of_lately(make: Make) -> None:
+    """What is found is told at once; what is not found may be where the other one is."""
+
+    async def case() -> None:
+        h = make([Backend("a")], [Backend("b")])
+        shop, source = h.key(), h.source()
+        cursor = await at_tip(h, source)
+        h.mine()
+        cursor = (await batch_of(source.follow(cursor, set()))).cursor  # both are heard of
+        h.chain.fork("minority", 0)
+        h.pay(shop)
+        h.mine()
+        h.chain.mine(5, branch="minority", take=[])
+        h.nets[0].backends, h.nets[1].faults = [Backend("a", "minority")], [Fault("html")]
+        batch = await batch_of(source.follow(cursor, {shop}))
+        assert batch.cursor.position == cursor.position + 5 and batch.cursor.watermark == cursor.watermark
+        h.chain.clock.now += 301
+        h.chain.mine(branch="minority", take=[])
+        batch = await batch_of(source.follow(batch.cursor, {shop}))
+        assert batch.cursor.watermark == h.chain.tips["minority"].time * 1_000_000
+
+    run(case())
+
+
+def test_who_is_stuck_where_we_are_is_left_for_another(make: Make) -> None:
+    async def case() -> None:
+        h = make([Backend("a", "stuck")], [Backend("b")])
+        source = h.source()
+        h.chain.fork("stuck", 0)
+        cursor = await at_tip(h, source)
+        h.mine(9)
+        assert await source.follow(cursor, set()) == Batch(cursor)
+        h.mine()
+        batch = await batch_of(source.follow(cursor, set()))
+        assert batch.cursor.position == cursor.position + WIDTH
+
+    run(case())
+
+
 def test_an_endpoint_of_another_network_is_not_read(make: Make) -> None:
     async def case() -> None:
         h = make()
@@ -606,7 +679,7 @@ def test_an_answer_without_end_is_cut_off(make: Make, monkeypatch: pytest.Monkey
 
 
 def test_as_many_requests_for_any_number_of_watches(make: Make) -> None:
-    """A block of 30 transactions: its header, its list, three times fourteen transactions."""
+    """A block of 30 transactions: its header, its list, three times fourteen transactions, its header again."""
 
     async def case() -> None:
         h = make()
@@ -621,6 +694,6 @@ def test_as_many_requests_for_any_number_of_watches(make: Make) -> None:
             batch = await batch_of(h.source().follow(cursor, {*keys, *map(str, range(count - 2))}))
             assert len(batch.found) == 30
             asked.append(h.requests() - before)
-        assert asked == [5, 5]
+        assert asked == [6, 6]
 
     run(case())

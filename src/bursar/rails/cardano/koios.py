@@ -118,6 +118,7 @@ class Endpoint:
         self.budget = REGISTERED_BYTES if token else PUBLIC_BYTES
         self.due: dict[str, Instant] = {}  # of each call: when its bucket is full again
         self.paused: dict[str, Instant] = {}
+        self.heard: Instant = 0  # when it last answered
         headers = {"authorization": f"Bearer {token}"} if token else {}
         # What the environment says of proxies is not for us: the token would travel through them. Without TLS there is
         # nothing to verify, and loading certificates takes longer than many requests.
@@ -135,7 +136,7 @@ class Endpoint:
             raise Silent("blocks: not from where they were asked for")
         return linked(rows)
 
-    async def newest(self, count: int, upto: int | None) -> list[Header]:
+    async def newest(self, count: int, upto: int | None = None) -> list[Header]:
         """Up to `count` blocks that end with the newest, or with the newest up to a height; oldest first."""
         bound = {} if upto is None else {"block_height": f"lte.{upto}"}
         rows = await self.blocks({"order": "block_height.desc", "limit": str(count), **bound})
@@ -185,6 +186,7 @@ class Endpoint:
             raise Silent(f"{call}: an answer of another shape: {err}") from None
         if len(rows) >= PAGE or span not in ("", spanned(len(rows))):
             raise Silent(f"{call}: {len(rows)} rows, and more may have been meant")
+        self.heard = self.now()
         return rows
 
     async def turn(self, call: str) -> None:

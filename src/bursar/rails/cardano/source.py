@@ -1,7 +1,8 @@
 """Follows Cardano through Koios by block, so that it costs the same for any number of watched addresses.
 
-A block has been read when as many transactions came as it has and its parent is ours: that proves absence, whichever
-databases answered. Old blocks are searched by address, with a witness. No mempool: the first sighting is a block."""
+A block has been read when as many transactions came as it has and its parent is ours: that proves absence on its
+branch, whichever databases answered. Silence counts where nobody is known to be on another branch that is as long. Old
+blocks are searched by address, with a witness. No mempool: the first sighting is a block."""
 
 from __future__ import annotations
 
@@ -21,6 +22,8 @@ WIDTH = 10  # blocks of one read
 NEAR = 20  # a scan reads so many of the newest blocks whole, and searches the older ones by address
 KEPT = 64  # blocks in memory: what stands under a hash never changes
 PAGES = 20  # of one search
+STALE = 180 * SECOND  # without a block: on the chain that happens once in 10,000
+SAY = 300 * SECOND  # an endpoint that was heard of since has a say in what is silence
 ACCOMPANYING = "/accompanying"  # ends the movement of lovelace that came with tokens, as every token needs some
 COLLATERAL = ".collateral"  # ends the asset of what a failed script left: not counted before a person has looked
 
@@ -78,7 +81,10 @@ class KoiosSource:
         read, txs = await self.read(endpoint, next(stretches(ahead)))
         branch = cursor.branch + (base < cursor.position)
         trail = (*trail, *(row.hash for row in read))[-TRAIL:]
-        to = Cursor(base + len(read), trail, branch, read[-1].block_time * SECOND, cursor.watched)
+        watermark = read[-1].block_time * SECOND
+        if not await self.undisputed(endpoint, read[-1]):
+            watermark = min(watermark, cursor.watermark)
+        to = Cursor(base + len(read), trail, branch, watermark, cursor.watched)
         found = self.match(txs, keys, branch, endpoint.name)
         return Batch(to, tuple(found), base if base < cursor.position else None)
 
@@ -94,6 +100,8 @@ class KoiosSource:
         """The last position that we and the endpoint agree on, the trail up to it, and the blocks after it."""
         rows = self.ours(await endpoint.headers(cursor.position, WIDTH + 1))
         if rows and rows[0].hash == cursor.trail[-1]:
+            if len(rows) == 1 and endpoint.now() - rows[0].block_time * SECOND > STALE:
+                raise Silent("it has no newer block than ours, and ours is old")
             return cursor.position, cursor.trail, rows[1:]
         if endpoint is not self.endpoints[0]:
             raise Silent("it does not hold the block that we stand on, and only stands in")
@@ -105,6 +113,23 @@ class KoiosSource:
         if not common:
             raise Silent("the fork is deeper than our trail")
         return first + common[-1] - 1, cursor.trail[: common[-1]], rows[common[-1] :]
+
+    async def undisputed(self, endpoint: Endpoint, last: Header) -> bool:
+        """Whether all who have a say hold this block or are behind it; other databases behind the same name have one.
+
+        Raises Silent: somebody is on another branch that is as long."""
+        sure = True
+        for other in self.endpoints:
+            try:
+                rows = self.ours(await other.headers(last.block_height, 1))
+            except Silent:
+                sure = sure and other.now() - other.heard > SAY
+                continue
+            if rows and rows[0].hash != last.hash:
+                mine, theirs = [sum(row.block_height for row in await each.newest(1)) for each in (endpoint, other)]
+                if theirs >= mine:
+                    raise Silent(f"{other.name} is on another branch that is as long")
+        return sure
 
     def ours(self, rows: list[Header]) -> list[Header]:
         if any(row.block_time - row.abs_slot != self.network.start for row in rows):

@@ -50,11 +50,12 @@ select count(*) from (select from heads where sk = any(array(
 
 -- name: commit
 with w as materialized (
-  select i.*, s.sk, h.version as was, h.serial
+  select i.*, s.sk, coalesce(h.version, 0) as was, h.serial
     from json_to_recordset(%(writes)s::json) as i(u int, c int, tenant text, kind text, id text, expect bigint,
       until boolean, due bigint, state text, mover text, status text)
-    cross join lateral (select sk from subjects s where (s.tenant, s.kind, s.id) = (i.tenant, i.kind, i.id) offset 0) s
-    cross join lateral (select version, serial from heads h where h.sk = s.sk offset 0) h),
+    left join lateral (select sk from subjects s where (s.tenant, s.kind, s.id) = (i.tenant, i.kind, i.id) offset 0) s
+      on true
+    left join lateral (select version, serial from heads h where h.sk = s.sk offset 0) h on true),
 -- when records
 given as materialized (
   select w.sk, w.c, i.* from json_to_recordset(%(records)s::json) as i(u int, o int, key text, type text, essence text,
@@ -353,8 +354,8 @@ unnamed as (delete from names x where x.sk = any(array(select sk from ok where s
 -- end
   )
 select coalesce(json_agg(json_build_array(c, what, subject, version, account, asset, need)), '[]')::text from (
-  select r.c, r.what, (select json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id)
-    from subjects s where s.sk = r.sk) as subject, 0::bigint as version, r.account, r.asset, r.need from refused r
+  select r.c, r.what, (select json_build_object('tenant', w.tenant, 'kind', w.kind, 'id', w.id)
+    from w where w.u = r.u and r.rank = 1) as subject, 0::bigint as version, r.account, r.asset, r.need from refused r
   union all select * from (
     select distinct on (ok.c) ok.c, '', null::json, ok.was + t.returned, '', '', 0
       from ok join touched t using (sk) order by ok.c, ok.u desc) x) y

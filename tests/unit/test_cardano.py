@@ -592,7 +592,7 @@ def test_an_endpoint_of_another_network_is_not_read(make: Make) -> None:
     async def case() -> None:
         h = make()
         source = KoiosSource("cardano:preprod", PREPROD, h.endpoints(), {})
-        assert "no endpoint of cardano:preprod" in await why(source.follow(Cursor(), set()))
+        assert "is no endpoint of cardano:preprod" in await why(source.follow(Cursor(), set()))
 
     run(case())
 

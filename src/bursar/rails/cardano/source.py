@@ -90,7 +90,7 @@ class KoiosSource:
 
     async def begin(self, endpoint: Endpoint, cursor: Cursor) -> Cursor:
         """Nothing was read yet: begin with the newest block, or with the one at the cursor. Older ones are scanned."""
-        rows = self.ours(await endpoint.newest(TRAIL, cursor.position or None))
+        rows = self.ours(endpoint, await endpoint.newest(TRAIL, cursor.position or None))
         if not rows or cursor.position not in (0, rows[-1].block_height):
             raise Silent("it has no block to begin with")
         hashes, last = tuple(row.hash for row in rows), rows[-1]
@@ -98,7 +98,7 @@ class KoiosSource:
 
     async def fork(self, endpoint: Endpoint, cursor: Cursor) -> tuple[int, tuple[str, ...], list[Header]]:
         """The last position that we and the endpoint agree on, the trail up to it, and the blocks after it."""
-        rows = self.ours(await endpoint.headers(cursor.position, WIDTH + 1))
+        rows = self.ours(endpoint, await endpoint.headers(cursor.position, WIDTH + 1))
         if rows and rows[0].hash == cursor.trail[-1]:
             if len(rows) == 1 and endpoint.now() - rows[0].block_time * SECOND > STALE:
                 raise Silent("it has no newer block than ours, and ours is old")
@@ -106,7 +106,7 @@ class KoiosSource:
         if endpoint is not self.endpoints[0]:
             raise Silent("it does not hold the block that we stand on, and only stands in")
         first = cursor.position - len(cursor.trail) + 1
-        rows = self.ours(await endpoint.headers(first, len(cursor.trail) + WIDTH))
+        rows = self.ours(endpoint, await endpoint.headers(first, len(cursor.trail) + WIDTH))
         if not rows or rows[-1].block_height <= cursor.position:  # nodes leave a chain only for a longer one
             raise Silent("it is behind our cursor, or on a branch that is no longer than ours")
         common = [n for n, hash in enumerate(cursor.trail, 1) if rows[n - 1].hash == hash]
@@ -121,19 +121,19 @@ class KoiosSource:
         sure = True
         for other in self.endpoints:
             try:
-                rows = self.ours(await other.headers(last.block_height, 1))
+                rows = await other.headers(last.block_height, 1)
             except Silent:
                 sure = sure and other.now() - other.heard > SAY
                 continue
-            if rows and rows[0].hash != last.hash:
+            if self.ours(other, rows) and rows[0].hash != last.hash:
                 mine, theirs = [sum(row.block_height for row in await each.newest(1)) for each in (endpoint, other)]
                 if theirs >= mine:
                     raise Silent(f"{other.name} is on another branch that is as long")
         return sure
 
-    def ours(self, rows: list[Header]) -> list[Header]:
+    def ours(self, endpoint: Endpoint, rows: list[Header]) -> list[Header]:
         if any(row.block_time - row.abs_slot != self.network.start for row in rows):
-            raise Silent(f"it is no endpoint of cardano:{self.network.name}")
+            raise Silent(f"{endpoint.name} is no endpoint of cardano:{self.network.name}")
         return rows
 
     async def read(self, endpoint: Endpoint, blocks: Sequence[Header]) -> tuple[Sequence[Header], list[Tx]]:
@@ -187,7 +187,7 @@ class KoiosSource:
         if since >= near and all(hash in self.kept for hash in upto.trail[near - oldest :]):
             txs = [tx for hash in upto.trail[near - oldest :] for tx in self.kept[hash]]
         else:
-            rows = self.ours(await endpoint.headers(oldest, len(upto.trail)))
+            rows = self.ours(endpoint, await endpoint.headers(oldest, len(upto.trail)))
             if tuple(row.hash for row in rows) != upto.trail:
                 raise Silent("it does not hold our trail")
             if since < near:

@@ -11,14 +11,14 @@ from msgspec import Struct
 
 from ..rails.sim import TERMS, Trouble
 
-STEPS = 1800
-RATE = 0.025  # of steps at which something happens
+STEPS = 1400
+RATE = 0.03  # of steps at which something happens
 ANYWHERE = ("blind", "third")  # happens to whatever is there
 # scene -> (what always happens there, what happens in some worlds): kind of happening -> how often, against the others
 STORIES: Mapping[str, tuple[Mapping[str, int], tuple[str, ...]]] = {
     "shop": (
         {"mine": 6, "invoice": 2},
-        ("reorg", "undo", "back", "rbf", "snipe", "evict", "old", "act", "price"),
+        ("reorg", "undo", "back", "rbf", "snipe", "ambush", "evict", "old", "act", "price"),
     ),
     "treasury": ({"leg": 3, "fund": 1}, ("split", "squat", "cancel", "close", "again")),
 }

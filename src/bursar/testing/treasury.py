@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import json
 from msgspec.structs import replace
 
-from ..core.ledger import RESERVED
+from ..core.ledger import RESERVED, available
 from ..core.money import Money
 from ..core.outcomes import Attempt
 from ..core.proofs import Fate, fate
@@ -49,10 +49,7 @@ class Treasury:
             case "split" if len(self.splits) < 2:
                 self.split(dice)
             case "squat" if len(self.splits) < 2:
-                self.leg(f"a{len(self.splits)}.{dice.choice('xyzw')}", dice)
-                self.split(dice)
-                if dice.random() < 0.5:  # whichever comes first has the name
-                    self.world.wishes[-2:] = self.world.wishes[:-3:-1]
+                self.squat(dice)
             case "cancel" if self.wanted:
                 name = dice.choice(list(self.wanted))
                 self.world.tell(f"cancel {name}")
@@ -70,8 +67,10 @@ class Treasury:
         self.world.fund(leg.wallet(rail), minor)
 
     def leg(self, name: str, dice: Random) -> None:
-        fee = dice.choice((0, 0, 7))
-        wish = Leg(dice.choice(self.world.plan.rails), name, Money("BTC", dice.randint(1, 999)), PATIENCE, fee=fee)
+        fee, rail, minor = dice.choice((0, 0, 7)), dice.choice(self.world.plan.rails), dice.randint(1, 999)
+        if dice.random() < 0.3:  # aimed: the last of the money, with or without what the rail may charge
+            minor = max(1, available(self.world.store.balances["t"], leg.wallet(rail), "BTC") - dice.choice((0, fee)))
+        wish = Leg(rail, name, Money("BTC", minor), PATIENCE, fee=fee)
         self.wanted.setdefault(name, set()).add(wish)
         self.world.tell(f"payout {name}: {wish.money.minor} over {wish.rail}")
         self.world.declare("payout", name, wish)
@@ -85,6 +84,22 @@ class Treasury:
         to = self.world.declare("allocation", name, spec)
         for child, body in allocation.legs_of(to, json.encode(spec)).items():
             self.wanted.setdefault(child, set()).add(leg.leg_of(body))
+
+    def squat(self, dice: Random) -> None:
+        """Somebody else declares a leg of an allocation: something else, or the very same."""
+        name = f"a{len(self.splits)}"
+        if dice.random() < 0.5:
+            self.leg(f"{name}.{dice.choice('xyzw')}", dice)
+            self.split(dice)
+            if dice.random() < 0.5:  # whichever comes first has the name
+                self.world.wishes[-2:] = self.world.wishes[:-3:-1]
+            return
+        self.split(dice)
+        to, spec, _ = wish = self.world.wishes.pop()
+        legs = allocation.legs_of(to, spec.body)
+        child = dice.choice(list(legs))
+        self.world.declare("payout", child, leg.leg_of(legs[child]))
+        self.world.later(self.world.now + dice.randint(0, 20) * SECOND, lambda: self.world.wishes.append(wish))
 
     def close(self, dice: Random) -> None:
         """A person takes a payout out of our hands, or takes note that it was paid once more."""
@@ -132,7 +147,9 @@ class Treasury:
                 once = bank.effects(name) <= 1 or name in bank.reneged
                 demand(once, name, "was paid", bank.effects(name), "times on", bank.name)
             self.seen[bank.name] = len(bank.landed)
-        everywhere = [owner(x.to) for b in self.banks.values() for x in b.landed if b.name != "setting" and not b.reneged]
+        everywhere = [
+            owner(x.to) for b in self.banks.values() for x in b.landed if b.name != "setting" and not b.reneged
+        ]
         demand(len(everywhere) == len(set(everywhere)), "paid on two rails")
 
     def spec(self, name: str) -> Leg:
@@ -154,7 +171,7 @@ class Treasury:
         version, open_ = self.open.get(subject, (-1, []))
         if version != row.version:
             cases = Subject(subject, 0, row.records).cases("pay")
-            over = any(fate(case) is Fate.DONE for case in cases)
+            over = any(fate(case) is Fate.DONE for case in cases) or row.status and row.status.state == leg.CLOSED
             open_ = [] if over else [case.attempt for case in cases if fate(case) is Fate.OPEN]
             self.open[subject] = row.version, open_
         held = {r.about for r in row.records if isinstance(r, Decision) and r.name == "held"} if open_ else set()
@@ -213,9 +230,11 @@ class Treasury:
         states = {r.status.state for r in legs.values() if r.status}
         asks = any(r.status and r.status.mover is Mover.OPERATOR for r in legs.values())
         taken = {k for k, r in legs.items() if self.spec(k) != leg.leg_of(bodies[k])}
+        others = {k for k, r in legs.items() if any(isinstance(x, Spec) and x.body != bodies[k] for x in r.records)}
         said = {r.about for r in rows[subject].records if isinstance(r, Decision) and r.name == UNDECLARED}
-        demand(said == {f"t/payout/{k}" for k in taken}, name, ": taken are", taken, ", said of", said)
-        if taken:
+        fits = {f"t/payout/{k}" for k in taken} <= said <= {f"t/payout/{k}" for k in others}
+        demand(fits, name, ": taken are", taken, ", said of", said)
+        if said:
             demand(status.mover is Mover.OPERATOR, name, "ends", status.state, ",", taken, "is somebody else's")
             return
         over = states <= {"settled", "cancelled", "closed"} and not asks

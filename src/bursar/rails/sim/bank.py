@@ -122,12 +122,14 @@ class BankRail:
             self.dice.randint(0, 60 * SECOND) if old and self.dice.random() < 0.5 else 0
         )  # a cache's age: it says so
         then = bank.now() - hidden - cached
-        if self.dice.random() < self.trouble.cut_short:
-            return Absent(bank.now() - cached, complete=False)
+        cut = self.dice.random() < self.trouble.cut_short
         costs = [x.cost for x in bank.landed if x.key == attempt.key and x.at <= then]
+        failed = any(key == attempt.key and at <= then for at, key in bank.failed)
+        await self.pause()  # the way back: the answer is stamped when it arrives
+        if cut:
+            return Absent(bank.now() - cached, complete=False)
         if costs:
             return Done(attempt.key, max(costs))
-        failed = any(key == attempt.key and at <= then for at, key in bank.failed)
         return Absent(bank.now() - cached, why="failed" if failed else "not found")
 
     async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:

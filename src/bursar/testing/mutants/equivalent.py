@@ -8,9 +8,10 @@ from typing import Any
 
 from ...core import proofs
 from ...core.outcomes import Case
-from ...core.ports import Claim, Delivered, Event
+from ...core.ports import Claim, Delivered, Event, Seen
 from ...core.proofs import Fate
 from ...engine import observe
+from ...engine.reconcile import Pass
 from ..simulator import Parts
 from ..world import Store
 from .mutant import Mutant
@@ -70,6 +71,11 @@ def rivals_of_themselves(watched: Any, found: Any, cursor: Any) -> Any:
     return true_route(watched, [*found, *reversed(found)], cursor)
 
 
+def own_clock(self: Pass) -> Seen:
+    """The claim's clock is not believed: who is ahead of ours is claimed again and again."""
+    return Seen(self.engine.now(), self.cursors, self.engine.prices())
+
+
 true_route = observe.route
 
 MUTANTS = {
@@ -88,6 +94,10 @@ MUTANTS = {
     ),
     "spurious": Mutant(
         "every wake-up comes twice: a pass that finds nothing writes nothing new", parts=Parts(store=Spurious)
+    ),
+    "own_clock": Mutant(
+        "the claim's clock is not believed: who is ahead of ours is claimed again until ours has come, a skew long",
+        patches=((Pass, "seen", own_clock),),
     ),
     "seen_again": Mutant(
         "what only the feed knows is sent again: where the terms allow it the rail refuses the second",

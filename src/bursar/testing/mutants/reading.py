@@ -306,6 +306,8 @@ LOOKING = Aim(story={"mine": 4, "invoice": 2, "reorg": 1, "undo": 1, "back": 1, 
 CALM = {"stall": 0, "lost_question": 0, "lost_answer": 0, "slow_commit": 0, "late_commit": 0, "crash": 0, "lie": 0}
 FORKED = Aim(story={"mine": 3, "invoice": 2, "reorg": 2, "undo": 3, "back": 3}, trouble=CALM)
 POOL = Aim(story={"mine": 1, "invoice": 2, "evict": 4, "rbf": 3, "snipe": 1}, trouble=CALM)
+AMBUSH = Aim(story={"mine": 1, "invoice": 2, "ambush": 4}, trouble=CALM | {"stale": 1.0, "blind": 0, "cut_short": 0})
+RIVALS = Aim(story={"mine": 2, "invoice": 2, "snipe": 4, "rbf": 3}, trouble=CALM | {"stale": 0.5})
 LAGGING = Aim(story={"mine": 4, "invoice": 3, "snipe": 1}, trouble=CALM | {"stale": 1.0, "blind": 0})
 CUT = Aim(story={"mine": 3, "invoice": 2}, trouble=CALM | {"cut_short": 0.5})
 YOUNG = Aim(
@@ -339,7 +341,7 @@ MUTANTS = {
         "found here: what has gone still holds what it spends", POOL, swaps=((facts.spenders, gone_holds),)
     ),
     "first_keeps": Mutant(
-        "of rivals the one first seen wins, mined or not", LOOKING, swaps=((facts.spenders, first_keeps),)
+        "of rivals the one first seen wins, mined or not", RIVALS, swaps=((facts.spenders, first_keeps),)
     ),
     "covers_all": Mutant(
         "a rollback covers what was read after it", FORKED, patches=((Rollback, "covers", covers_all),)
@@ -355,13 +357,13 @@ MUTANTS = {
         "in time if it was not known to be late", ENDS, patches=((Standing, "reached", first_sight_is_enough),)
     ),
     "truncated": Mutant("an empty answer is read as nothing", CUT, Parts(chain=Truncated)),
-    "apart": Mutant("mempool and blocks are read apart, what moved between is in neither", LAGGING, Parts(chain=Apart)),
+    "apart": Mutant("mempool and blocks are read apart, what moved between is in neither", AMBUSH, Parts(chain=Apart)),
     "wall_clock": Mutant("the watermark is the wall clock", LAGGING, Parts(chain=WallClock)),
     "branchless": Mutant("only what stands in a block knows its branch", FORKED, Parts(chain=Branchless)),
     "hasty": Mutant("missed by one lagging read: gone", LAGGING, Parts(chain=Hasty)),
     "scans_anywhere": Mutant("a scan of another fork covers", EARLY, Parts(chain=ScansAnywhere)),
     "blind_to_rivals": Mutant(
-        "the rival in the block beside its payment is missed", LAGGING, Parts(chain=BlindToRivals)
+        "the rival in the block beside its payment is missed", RIVALS, Parts(chain=BlindToRivals)
     ),
     "no_reorg": Mutant("a fork is followed, and nothing disconnected", FORKED, Parts(chain=NoReorg)),
     "cursor_first": Mutant("the cursor is committed without its facts", LOOKING, Parts(observer=CursorFirst)),
@@ -387,7 +389,7 @@ MUTANTS = {
     ),
     "no_rivals": Mutant(
         "the inputs of a payment are not watched",
-        LOOKING,
+        RIVALS,
         invoice(status=no_live_rivals),
         swaps=((observe.route, no_rivals),),
     ),

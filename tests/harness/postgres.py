@@ -5,12 +5,13 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cache
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -22,6 +23,8 @@ from bursar.store.postgres import PostgresStore, migrate
 
 QUICK = MappingProxyType({"fsync": "off", "shared_buffers": "64MB"})  # a killed process loses nothing by it
 serial = count(1)
+Clock = Callable[[], Instant]
+Turn = Callable[[], Coroutine[Any, Any, object]]
 
 
 class Server:
@@ -85,5 +88,5 @@ class OnOneClock(PostgresStore):
         return self.now()
 
 
-async def store(database: str, now: Callable[[], Instant]) -> OnOneClock:
-    return await OnOneClock.open(server().dsn("bursar_engine", database), now)
+async def store(database: str, now: Clock, connections: int = 4) -> OnOneClock:
+    return await OnOneClock.open(server().dsn("bursar_engine", database), now, connections)

@@ -207,7 +207,7 @@ class Course:
 async def run(seeds: range, steps: int) -> None:
     now = [1_000]
     database = postgres.server().migrated()
-    async with await postgres.store(database, lambda: now[0]) as theirs:
+    async with await postgres.store(database, lambda: now[0], 1) as theirs:
         for seed in seeds:
             postgres.server().wipe(database)
             theirs.sinks.clear()

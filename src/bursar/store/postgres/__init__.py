@@ -35,11 +35,13 @@ SETTINGS = "-c search_path=bursar,pg_temp -c plan_cache_mode=force_generic_plan 
 -c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=10s"
 TENANT = b"select set_config('bursar.tenant', %(tenant)s, true)"
 
+Rest = tuple[SubjectId, int, list[tuple[str, str, int]]]
 # Made once: that takes longer than what they decode.
 VERDICTS, LOADED = json.Decoder(list[Verdict]), json.Decoder(list[Loaded])
 CLAIMED = json.Decoder(tuple[Instant, list[SubjectId] | None])
 ASSIGNED, LISTED, FOUND = json.Decoder(Assignment), json.Decoder(list[Listed]), json.Decoder(list[SubjectId])
 EVENTS, NUMBERED = json.Decoder(list[Event]), json.Decoder(list[tuple[int, Event]])
+RESTING, FAULTS = json.Decoder(tuple[int, list[Rest]]), json.Decoder(list[tuple[str, str, str]])
 CURSORS, SUMS = json.Decoder(dict[str, Cursor]), json.Decoder(list[tuple[str, str, int]])
 
 T = TypeVar("T")
@@ -119,12 +121,14 @@ class PostgresStore:
             raise unanswered(err) from err
 
     # -- Work ---------------------------------------------------------------------------------
+    lease = LEASE
+
     def by(self) -> Instant | None:
         """What a claim takes for now; None: the database's own clock. Tests say it themselves."""
         return None
 
     async def claim(self, limit: int) -> Sequence[Claim]:
-        params = {"now": self.by(), "lease": LEASE}
+        params = {"now": self.by(), "lease": self.lease}
         now, subjects = await self.read(CLAIMED, (query("claim", min(limit, PAGE)), params))
         self.ahead = now - self.now()
         return [Claim(subject, now) for subject in subjects or ()]
@@ -235,6 +239,16 @@ class PostgresStore:
     async def sums(self, tenant: str) -> Sums:
         rows = await self.read(SUMS, (query("sums"), {"tenant": tenant}))
         return {(account, asset): minor for account, asset, minor in rows}
+
+    # -- what a doctor asks -------------------------------------------------------------------
+    async def resting(self, after: int, limit: int) -> tuple[int, Sequence[Rest]]:
+        params = {"after": after, "now": self.now() + self.ahead}
+        return await self.read(RESTING, (query("resting", min(limit, PAGE)), params))
+
+    async def faults(self) -> Sequence[tuple[str, str, str]]:
+        async with self.pool.connection() as connection:
+            await check(connection)
+        return await self.read(FAULTS, (query("faults"), {}))
 
 
 def alone(name: str) -> Statement:

@@ -102,3 +102,40 @@ select coalesce(json_object_agg(rail, json_build_object('position', position, 't
 
 -- name: sums
 select coalesce(json_agg(json_build_array(account, asset, minor)), '[]')::text from sums where tenant = %(tenant)s
+
+-- name: resting
+-- Who is neither dirty nor due, by key, and what its entries amount to.
+select json_build_array(coalesce(max(x.sk), %(after)s), coalesce(json_agg(json_build_array(
+    json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id), x.version,
+    coalesce((select json_agg(json_build_array(account, asset, minor)) from (
+      select account, asset, sum(minor) as minor from transfers t where t.sk = x.sk group by 1, 2) t), '[]'))
+  order by x.sk), '[]'))::text
+from (select sk, version from heads where sk > %(after)s and version > 0 and coalesce(due > %(now)s, true)
+   order by sk limit :limit) x cross join lateral (select * from subjects s where s.sk = x.sk offset 0) s
+
+-- name: faults
+-- What can only be if something went wrong, in one snapshot.
+with clocks as materialized (
+  select 'position/' || rail as clock, position as value from cursors
+  union all select 'watermark/' || rail, watermark from cursors
+  union all select concat_ws('/', 'available', tenant, regexp_replace(account, '\.reserved$', ''), asset), sum(minor)
+    from sums group by 1),
+whole as materialized (select tenant, account, asset, sum(minor) as minor from transfers group by 1, 2, 3)
+select coalesce(json_agg(json_build_array(what, place, said)), '[]')::text from (
+  select 'sum' as what, concat_ws('/', tenant, account, asset) as place,
+    format('its sum is %%s, its transfers amount to %%s', coalesce(s.minor, 0), coalesce(w.minor, 0)) as said
+    from sums s full join whole w using (tenant, account, asset) where coalesce(s.minor, 0) <> coalesce(w.minor, 0)
+  union all select 'entry', concat_ws('/', min(s.tenant), min(s.kind), min(s.id), t.version),
+      format('it does not balance in %%s', t.asset)
+    from transfers t join subjects s using (sk) group by t.sk, t.version, t.asset having sum(t.minor) <> 0
+  union all select 'cursor', c.rail, format('it was matched against watch set %%s of %%s', c.watched, coalesce(s.version, 0))
+    from cursors c left join watch_sets s using (rail) where c.watched > coalesce(s.version, 0)
+  union all select 'watch', concat_ws('/', s.tenant, s.kind, s.id),
+      format('its watch of %%s on %%s is number %%s of %%s', w.key, w.rail, w.version, coalesce(v.version, 0))
+    from watches w join subjects s using (sk) left join watch_sets v using (rail) where w.version > coalesce(v.version, 0)
+  union all select 'coverage', concat_ws('/', s.tenant, s.kind, s.id),
+      format('its watch of %%s on %%s is covered, and nobody woke it', w.key, w.rail)
+    from watches w join subjects s using (sk) join cursors c using (rail)
+   where not w.covered and not w.ended and w.scanned and w.version <= c.watched
+  union all select 'wake', concat_ws('/', s.tenant, s.kind, s.id), format('it sleeps through %%s %%s', w.clock, w.at)
+    from wakes w join subjects s using (sk) join clocks c on c.clock = w.clock and w.at <= c.value) x

@@ -68,10 +68,17 @@ class Desk:
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales) -> None:
         self.engine, self.store, self.scales = engine, store, scales
 
+    async def there(self, name: SubjectId) -> Subject:
+        """With its status as of now: what is recorded may be newer than what was told. Raises Missing: another
+        tenant's is not there either."""
+        subject = (await self.store.load(name))[0] if name.id.isprintable() else None
+        if subject is None or subject.status is None:
+            raise Missing(f"there is no {name.kind} {name.id}")
+        return replace(subject, status=self.engine.controllers[name.kind].status(subject))
+
     async def view(self, name: SubjectId) -> Any:
-        """With the cursors of all rails, for people. Raises Missing: another tenant's is not there either."""
-        subject = await there(self.store, name)
-        return views.view(subject, await self.store.cursors(), self.scales)
+        """With the cursors of all rails, for people. Raises Missing."""
+        return views.view(await self.there(name), await self.store.cursors(), self.scales)
 
     async def page(self, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Page[Any]:
         rows = await self.store.page(tenant, kind, movers, before, limit)
@@ -80,7 +87,7 @@ class Desk:
 
     async def timeline(self, name: SubjectId) -> list[encode.Row]:
         """All that was recorded of it, and the first thousand of what was told. Raises Missing."""
-        subject = await there(self.store, name)
+        subject = await self.there(name)
         told = await self.store.events(name.tenant, 0, 1_000, name)
         return encode.timeline(subject, [event for _, event in told], self.scales)
 
@@ -154,7 +161,7 @@ class Invoices(Desk):
     async def act(self, tenant: str, id: str, act: ActOnInvoice, key: str = "", actor: str = APP) -> views.Invoice:
         """The same key again is the same act. Raises Missing; Clash where it is not possible now."""
         to, name = SubjectId(tenant, "invoice", id), key or uuid4().hex
-        await there(self.store, to)
+        await self.there(to)
         body, now = act.txid.encode(), self.engine.now()
         record = Decision(ACTS[act.action], act.payment, actor, act.reason, now, body=body, command=name)
         await self.run(to, lambda _: (record, ()))
@@ -187,7 +194,7 @@ class Payouts(Desk):
     async def act(self, tenant: str, id: str, act: ActOnPayout, key: str = "", actor: str = APP) -> views.Payout:
         """The same key again is the same act. Raises Missing, Invalid; Clash where it is not possible now."""
         to, name = SubjectId(tenant, "payout", id), key or uuid4().hex
-        await there(self.store, to)
+        await self.there(to)
         await self.run(to, lambda s: payouts.act(s, act, self.purses, actor, name, self.engine.now()))
         return await self.get(tenant, id)
 
@@ -203,7 +210,7 @@ class Alerts(Desk):
 
         if not act.reason.strip():
             raise Invalid("an act needs a reason", "it is kept with the alert")
-        await there(self.store, to)
+        await self.there(to)
         await self.run(to, records)
         found: views.Alert = await self.view(to)
         return found
@@ -221,11 +228,3 @@ def identity(external_id: str, key: str) -> str:
     if external_id:
         return sha256(b"external/" + external_id.encode()).hexdigest()[:24]
     return sha256(b"key/" + key.encode()).hexdigest()[:24] if key else uuid4().hex[:24]
-
-
-async def there(store: Store, name: SubjectId) -> Subject:
-    """Raises Missing."""
-    subject = (await store.load(name))[0] if name.id.isprintable() else None
-    if subject is None or subject.status is None:
-        raise Missing(f"there is no {name.kind} {name.id}")
-    return subject

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import litestar
 from litestar.openapi import ResponseSpec
-from litestar.params import Parameter
+from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Struct
 
 from ...core.subject import Mover, SubjectId
@@ -18,13 +18,14 @@ from .. import encode, views
 from ..commands import ActOnInvoice, ClearAlert, Page
 from ..keys import SYSTEM, KeyView
 from ..wiring import Bursar
-from .auth import Caller, Sessions
+from .auth import Asker, House, Logins
 from .problems import Problem
 
-Key = Annotated[str, Parameter(header="Idempotency-Key", description="the same key and words: the same thing")]
-Limit = Annotated[int, Parameter(ge=1, le=100)]
-Before = Annotated[int, Parameter(ge=1, description="`next` of the page before")]
-Movers = Annotated[Mover | None, Parameter(description="those who must move next; without it all")]
+Key = Annotated[str, HeaderParameter(name="Idempotency-Key", description="the same key and words: the same thing")]
+Limit = Annotated[int, QueryParameter(ge=1, le=100)]
+Before = Annotated[int, QueryParameter(ge=1, description="`next` of the page before")]
+Id = FromPath[str]
+Movers = Annotated[Mover | None, QueryParameter(description="those who must move next; without it all")]
 NEWEST = 2**53
 WHY = {
     400: "it is not understood",
@@ -81,60 +82,64 @@ def movers(one: Mover | None) -> frozenset[Mover]:
 
 
 @post("/v1/invoices", summary="Ask for a payment")
-async def create_invoice(data: CreateInvoice, caller: Caller, bursar: Bursar, key: Key = "") -> views.Invoice:
+async def create_invoice(data: JSONBody[CreateInvoice], caller: Asker, bursar: House, key: Key = "") -> views.Invoice:
     return await bursar.invoices.create(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/invoices", summary="Invoices, newest first")
 async def list_invoices(
-    caller: Caller, bursar: Bursar, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
+    caller: Asker, bursar: House, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
 ) -> Page[views.Invoice]:
     return await bursar.desk.page(caller.tenant, "invoice", movers(mover), before, limit)
 
 
 @get("/v1/invoices/{id:str}", summary="One invoice, with its payments")
-async def get_invoice(id: str, caller: Caller, bursar: Bursar) -> views.Invoice:
+async def get_invoice(id: Id, caller: Asker, bursar: House) -> views.Invoice:
     return await bursar.invoices.get(caller.tenant, id)
 
 
 @get("/v1/invoices/{id:str}/timeline", summary="All that was recorded of it, and all that was told, in order")
-async def invoice_timeline(id: str, caller: Caller, bursar: Bursar) -> list[encode.Row]:
+async def invoice_timeline(id: Id, caller: Asker, bursar: House) -> list[encode.Row]:
     return await bursar.desk.timeline(SubjectId(caller.tenant, "invoice", id))
 
 
 @post("/v1/invoices/{id:str}/actions", status_code=200, summary="Decide about it, with a reason")
-async def act_on_invoice(id: str, data: ActOnInvoice, caller: Caller, bursar: Bursar, key: Key = "") -> views.Invoice:
+async def act_on_invoice(
+    id: Id, data: JSONBody[ActOnInvoice], caller: Asker, bursar: House, key: Key = ""
+) -> views.Invoice:
     return await bursar.invoices.act(caller.tenant, id, data, key, caller.id)
 
 
 @post("/v1/payouts", summary="Pay once")
-async def create_payout(data: CreatePayout, caller: Caller, bursar: Bursar, key: Key = "") -> views.Payout:
+async def create_payout(data: JSONBody[CreatePayout], caller: Asker, bursar: House, key: Key = "") -> views.Payout:
     return await bursar.payouts.create(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/payouts", summary="Payouts, newest first")
 async def list_payouts(
-    caller: Caller, bursar: Bursar, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
+    caller: Asker, bursar: House, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
 ) -> Page[views.Payout]:
     return await bursar.desk.page(caller.tenant, "payout", movers(mover), before, limit)
 
 
 @get("/v1/payouts/{id:str}", summary="One payout")
-async def get_payout(id: str, caller: Caller, bursar: Bursar) -> views.Payout:
+async def get_payout(id: Id, caller: Asker, bursar: House) -> views.Payout:
     return await bursar.payouts.get(caller.tenant, id)
 
 
 @post("/v1/payouts/{id:str}/actions", status_code=200, summary="Decide about it, with a reason")
-async def act_on_payout(id: str, data: ActOnPayout, caller: Caller, bursar: Bursar, key: Key = "") -> views.Payout:
+async def act_on_payout(
+    id: Id, data: JSONBody[ActOnPayout], caller: Asker, bursar: House, key: Key = ""
+) -> views.Payout:
     return await bursar.payouts.act(caller.tenant, id, data, key, caller.id)
 
 
 @get("/v1/alerts", summary="Alerts of the tenant, or of the rails (of=system), newest first")
 async def list_alerts(
-    caller: Caller,
-    bursar: Bursar,
+    caller: Asker,
+    bursar: House,
     mover: Movers = None,
-    of: Annotated[str, Parameter(pattern="^(system)?$")] = "",
+    of: Annotated[str, QueryParameter(pattern="^(system)?$")] = "",
     before: Before = NEWEST,
     limit: Limit = 50,
 ) -> Page[views.Alert]:
@@ -142,12 +147,12 @@ async def list_alerts(
 
 
 @post("/v1/alerts/clear", status_code=200, summary="Say of an alert that it is dealt with, with a reason")
-async def clear_alert(data: ClearAlert, caller: Caller, bursar: Bursar, key: Key = "") -> views.Alert:
+async def clear_alert(data: JSONBody[ClearAlert], caller: Asker, bursar: House, key: Key = "") -> views.Alert:
     return await bursar.alerts.clear(caller.tenant, data, key, caller.id)
 
 
 @get("/v1/sources", summary="How far each rail has been read")
-async def list_sources(caller: Caller, bursar: Bursar) -> list[Source]:
+async def list_sources(caller: Asker, bursar: House) -> list[Source]:
     return await sources(bursar)
 
 
@@ -171,32 +176,32 @@ async def sources(bursar: Bursar) -> list[Source]:
 
 @get("/v1/events", summary="Events after a number, oldest first")
 async def list_events(
-    caller: Caller, bursar: Bursar, after: Annotated[int, Parameter(ge=0)] = 0, limit: Limit = 100
+    caller: Asker, bursar: House, after: Annotated[int, QueryParameter(ge=0)] = 0, limit: Limit = 100
 ) -> Events:
     told = await bursar.store.events(caller.tenant, after, limit)
     return Events(tuple(encode.event(event) for _, event in told), told[-1][0] if told else after)
 
 
 @post("/v1/keys", summary="A new API key (role admin)")
-async def create_key(data: CreateKey, caller: Caller, bursar: Bursar) -> Created:
+async def create_key(data: JSONBody[CreateKey], caller: Asker, bursar: House) -> Created:
     caller.demand_admin()
     return Created(*await bursar.keys.create(data.tenant, data.role, data.label, caller.id))
 
 
 @get("/v1/keys", summary="The keys of all tenants, without their secrets (role admin)")
-async def list_keys(caller: Caller, bursar: Bursar) -> list[KeyView]:
+async def list_keys(caller: Asker, bursar: House) -> list[KeyView]:
     caller.demand_admin()
     return await bursar.keys.all()
 
 
 @post("/v1/keys/{id:str}/revoke", status_code=204, summary="End an API key (role admin)")
-async def revoke_key(id: str, caller: Caller, bursar: Bursar) -> None:
+async def revoke_key(id: Id, caller: Asker, bursar: House) -> None:
     caller.demand_admin()
     await bursar.keys.revoke(id, caller.id)
 
 
 @post("/v1/login-links", summary="A single-use link to the console")
-async def create_link(caller: Caller, bursar: Bursar, sessions: Sessions) -> Link:
+async def create_link(caller: Asker, bursar: House, sessions: Logins) -> Link:
     http = bursar.config.http
     return Link(f"http://{http.host}:{http.port}/login?token={sessions.link(caller)}")
 

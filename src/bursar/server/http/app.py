@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Litestar, Request
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 
 from ..shell import Shell
@@ -21,8 +22,8 @@ OPENAPI = OpenAPIConfig(
     description="What was paid to you, and what is paid out once. Errors are problem documents (RFC 9457).",
     components=Components(security_schemes={"key": SecurityScheme("http", scheme="bearer")}),
     security=[{"key": []}],
-    render_plugins=[],
-    enabled_endpoints=set(),
+    path="/openapi.json",
+    render_plugins=[JsonRenderPlugin(path="/")],
 )
 
 

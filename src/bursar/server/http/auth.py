@@ -6,10 +6,13 @@ import secrets
 from typing import Any
 
 from litestar import Request
+from litestar.di import NamedDependency
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from msgspec import Struct
 
 from ..keys import Key, Keys
+from ..shell import Shell
+from ..wiring import Bursar
 
 COOKIE = "bursar_session"
 SESSIONS = 100
@@ -64,3 +67,9 @@ async def caller_of(request: Request[Any, Any, Any], keys: Keys) -> Caller:
         )
     id, key = found
     return Caller(id, key.tenant, key.role)
+
+
+House = NamedDependency[Bursar]  # what handlers are given
+Loops = NamedDependency[Shell]
+Logins = NamedDependency[Sessions]
+Asker = NamedDependency[Caller]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from litestar import Request, Response, get
+from litestar import Response, get
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, generate_latest
 
-from ..shell import Shell
-from ..wiring import Bursar
+from .auth import House, Loops
 
 
 class Ready(Struct, frozen=True):
@@ -24,14 +21,14 @@ async def livez() -> dict[str, str]:
 
 
 @get("/readyz", summary="200: the database answers and no loop is failing; 503: not so", security=[])
-async def readyz(bursar: Bursar, shell: Shell) -> Response[Ready]:
+async def readyz(bursar: House, shell: Loops) -> Response[Ready]:
     await bursar.store.cursors()
     ready = not shell.failing.keys() & shell.loops.keys()
     return Response(Ready(ready, shell.failing, shell.silent), status_code=200 if ready else 503)
 
 
 @get("/metrics", media_type="text/plain; version=0.0.4", summary="Prometheus' text format", security=[])
-async def metrics(bursar: Bursar, shell: Shell) -> bytes:
+async def metrics(bursar: House, shell: Loops) -> bytes:
     registry, now = CollectorRegistry(), bursar.engine.now()
     ProcessCollector(registry=registry)
     position = Gauge("bursar_rail_position", "the last block that was read", ["rail"], registry=registry)
@@ -47,9 +44,4 @@ async def metrics(bursar: Bursar, shell: Shell) -> bytes:
     return generate_latest(registry)
 
 
-@get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
-    return request.app.openapi_schema.to_schema()
-
-
-ROUTES = [livez, readyz, metrics, openapi]
+ROUTES = [livez, readyz, metrics]

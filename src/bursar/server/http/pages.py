@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Request, Response, get, post
+from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
@@ -19,11 +20,10 @@ from ...core.errors import Missing
 from ...core.ports import Listed
 from ...core.subject import Mover, SubjectId
 from .. import encode, views
-from ..commands import there
 from ..keys import SYSTEM
 from ..wiring import Bursar
 from .api import NEWEST, sources
-from .auth import COOKIE, Caller, Sessions
+from .auth import COOKIE, Caller, House, Logins
 
 FOLDER = Path(__file__).parent.parent / "pages"
 KINDS = ("invoice", "payout", "alert")
@@ -42,6 +42,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+Asked = Request[Any, Any, Any]
 
 
 class Line(Struct, frozen=True):
@@ -82,7 +85,7 @@ JINJA.filters |= {"ago": ago, "words": words, "pretty": lambda x: json.format(js
 
 def html(name: str, status: int = 200, **values: Any) -> Response[str]:
     text = JINJA.get_template(name).render(movers=MOVERS, **values)
-    return Response(text, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS)
+    return Response(text, status_code=status, media_type="text/html", headers=HEADERS)
 
 
 def closed() -> Response[str]:
@@ -90,13 +93,13 @@ def closed() -> Response[str]:
 
 
 @get("/login", include_in_schema=False)
-async def login(token: str = "") -> Response[str]:
+async def login(token: FromQuery[str] = "") -> Response[str]:
     """A form, so that nothing but a person's click uses the link up: link previews fetch."""
     return html("enter.html", token=token)
 
 
 @post("/login", include_in_schema=False, status_code=303)
-async def enter(request: Request[Any, Any, Any], sessions: Sessions) -> Response[Any]:
+async def enter(request: Asked, sessions: Logins) -> Response[Any]:
     form = await request.form()
     session = sessions.begin(str(form.get("token", "")))
     if session is None:
@@ -108,7 +111,7 @@ async def enter(request: Request[Any, Any, Any], sessions: Sessions) -> Response
 
 @get("/", include_in_schema=False)
 async def overview(
-    request: Request[Any, Any, Any], bursar: Bursar, sessions: Sessions, kind: str = "", mover: str = ""
+    request: Asked, bursar: House, sessions: Logins, kind: FromQuery[str] = "", mover: FromQuery[str] = ""
 ) -> Response[str]:
     caller = sessions.caller(request)
     if caller is None:
@@ -152,7 +155,12 @@ async def lines_of(bursar: Bursar, caller: Caller, kinds: Sequence[str], mover: 
 
 @get("/subjects/{tenant:str}/{kind:str}/{id:path}", include_in_schema=False)
 async def subject_page(
-    request: Request[Any, Any, Any], bursar: Bursar, sessions: Sessions, tenant: str, kind: str, id: str
+    request: Asked,
+    bursar: House,
+    sessions: Logins,
+    tenant: FromPath[str],
+    kind: FromPath[str],
+    id: FromPath[str],
 ) -> Response[str]:
     caller = sessions.caller(request)
     if caller is None:
@@ -161,7 +169,7 @@ async def subject_page(
     try:
         if kind not in KINDS or tenant not in (caller.tenant, SYSTEM):
             raise Missing("")
-        subject = await there(bursar.store, name)
+        subject = await bursar.desk.there(name)
     except Missing:
         return html("missing.html", 404)
     assert subject.status is not None

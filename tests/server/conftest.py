@@ -1,0 +1,10 @@
+"""Tests of the service are coroutines on asyncio."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

@@ -20,7 +20,7 @@ from .audits import demand
 from .world import Clock, World
 
 CHAIN, CUSTODIAN, ASSET = "basechain", "custodian", "BTC"
-STORY = {"seal": 6, "handle": 1, "send": 3, "fork": 1, "unfork": 1, "bump": 1, "award": 1, "person": 1, "blind": 1}
+STORY = {"seal": 8, "handle": 2, "send": 6, "fork": 1, "unfork": 1, "bump": 1, "award": 1, "person": 2}
 PATIENCE = 120 * SECOND
 
 
@@ -36,6 +36,7 @@ class Vault:
         self.handles: dict[str, Handle] = {}
         self.held: dict[str, list[tuple[int, Tx]]] = {}  # handle -> what will be credited in one sum
         self.states, self.kind = 0, False
+        self.told: dict[tuple[SubjectId, str], str] = {}
 
     # -- what happens -----------------------------------------------------------------------
     def happen(self, kind: str, dice: Random) -> bool:
@@ -167,6 +168,7 @@ class Vault:
             mine = [fact for fact in facts if fact.movement == decision.body.decode()]
             right = all(fact.tx == credit.tx for fact in mine) if credit.tx else any(fact.place for fact in mine)
             demand(decision.name != PAIRED or right, subject.id, decision.about, "is paired with", decision.body)
+            self.counted(subject, credit, {fact.tx for fact in mine})
         if decision.name == OVERDUE:
             of = {fact.tx for fact in facts if fact.movement == decision.about}
             end = min(fact.as_of for fact in facts if fact.movement == decision.about and not fact.gone) + PATIENCE
@@ -174,10 +176,21 @@ class Vault:
             read = {fact.place.position for fact in facts if fact.rail == CUSTODIAN and fact.place}
             demand(read.issuperset(lines), subject.id, decision.about, "is overdue, and", lines, "were there to read")
 
+    def counted(self, subject: SubjectId, credit: Credit, paired: set[str]) -> None:
+        """By amount: where every credit of it is for one transfer that has been there ever since, a pair may mistake
+        one of them for another, and never for one that was not credited."""
+        equal = [c for c in self.custodian.credits if (c.handle, c.minor) == (subject.id, credit.minor)]
+        sure = all(len(c.of) == 1 and self.chain.since.get(c.of[0], self.world.now) < c.at - SKEW for c in equal)
+        wrong = paired - {tx for c in equal for tx in c.of}
+        demand(credit.tx or not sure or not wrong, subject.id, "pairs", wrong, ", and only", equal, "were credited")
+
     def stated(self, subject: SubjectId, status: Status) -> None:
-        """Nothing is spendable but what the custodian has credited, each credit once."""
+        """Nothing is spendable but what the custodian has credited, each credit once; and a pair stays."""
         if subject.kind != "deposit":
             return
+        for part, by in [(part, said.split(" by ")[1]) for part, said in status.parts if " by " in said]:
+            first = self.told.setdefault((subject, part), by)
+            demand(by == first, subject.id, part, "was", first, "and is", by)
         for posting in status.postings:
             for line in [line for line in posting.lines if line.account == f"wallet:{CUSTODIAN}"]:
                 demand(posting.id.startswith(f"{CUSTODIAN}#"), subject.id, posting.id, "is spendable before its credit")
@@ -206,6 +219,8 @@ class Vault:
         asked = status.mover is Mover.OPERATOR
         demand(asked == bool(status.flags), name, "ends", status.state, status.flags)
         back = {t.id for t in transfers if t.explained and t.standing.stands is not Stands.INCLUDED}
+        accepted = {r.about for r in self.records(subject) if isinstance(r, Decision) and r.name == ACCEPTED}
+        demand(asked or back <= accepted, name, "has credits for", back, ", which are gone")
         whole = not any(credit.open for credit in credits) and not open_ & {*there}
         state = ("settled" if any(x.explained for x in transfers + credits) else "awaiting_payer") if whole else ""
         fine = asked and (not whole or bool(back)) or status.state == state

@@ -21,7 +21,7 @@ from ..store.memory import Row
 from .audits import SLACK, demand
 from .world import Clock, World
 
-STORY = {"group": 2, "trade": 4, "race": 4, "drop": 1, "withdraw": 2, "close": 1, "blind": 1, "third": 1}
+STORY = {"group": 2, "trade": 4, "race": 4, "drop": 1, "withdraw": 2, "close": 1}
 PATIENCE = 90 * SECOND
 
 

@@ -3,12 +3,12 @@ it and reads its record. It matches nothing: fills come when the world says so."
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from msgspec import Struct, json
 
-from ...core.facts import Batch, Cursor, Fact, Place, Watch
+from ...core.facts import Fact, Place
 from ...core.money import Instant, Money
 from ...core.outcomes import (
     Absent,
@@ -25,6 +25,7 @@ from ...core.outcomes import (
     Unknown,
 )
 from ...core.outcomes import Place as PlaceOrder
+from .record import RecordSource
 from .world import LAG, SECOND, SKEW, Pause, Trouble
 
 VENUES = {  # venue -> (resend, replace, among which orders a client id is refused): see facts of real venues
@@ -32,7 +33,6 @@ VENUES = {  # venue -> (resend, replace, among which orders a client id is refus
     "reused": (False, Replace.EXPIRY, "open"),  # an id is free again once its order has ended
     "plain": (False, Replace.NEVER, ""),  # nobody can be asked about orders that have ended
 }
-PAGE = 5  # reports that one read shows
 
 
 class Order(Struct):
@@ -104,14 +104,15 @@ class Exchange:
         self.reports.append(Report(self.now(), order.key, order.wish.market, order.filled, ended))
 
 
-class ExchangeRail:
+class ExchangeRail(RecordSource):
     """Executor and source of an exchange. A lookup reads a replica up to LAG behind, a cache older than that (which
-    says so), or a listing cut short; the record is read in pages, from a replica too."""
+    says so), or a listing cut short."""
 
     def __init__(
         self, venue: Exchange, dice: Random, now: Callable[[], Instant], pause: Pause, trouble: Trouble
     ) -> None:
-        self.venue, self.dice, self.now, self.pause, self.trouble = venue, dice, now, pause, trouble
+        super().__init__(dice, now, pause, trouble)
+        self.venue = venue
 
     async def prepare(self, effect: Effect, key: str, resource: str) -> Prepared | Rejected | Unknown:
         await self.pause()
@@ -147,38 +148,22 @@ class ExchangeRail:
             return Absent(as_of, why="rests") if rests else Done(of) if shown else Unknown("not found")
         return Done(of) if shown else Absent(as_of)
 
-    async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
-        """A position is a line of the record. It never reorganises."""
-        asked = self.now()
-        await self.pause()
-        lag = self.dice.randint(0, LAG) if self.dice.random() < self.trouble.stale else 0
-        shown = sum(report.at <= self.venue.now() - lag for report in self.venue.reports)
-        if shown < cursor.position:
-            return Unknown("behind our cursor")
-        end = min(shown, cursor.position + PAGE)
-        watermark = max(cursor.watermark, asked - LAG - SKEW) if end == shown else cursor.watermark
-        return Batch(Cursor(end, (), 0, watermark), self.facts(cursor.position, end, keys))
+    def record(self, lag: Instant) -> Sequence[Fact]:
+        then = self.venue.now() - lag
+        return [fact(self.venue.name, n, report) for n, report in enumerate(self.venue.reports, 1) if report.at <= then]
 
-    async def scan(self, upto: Cursor, watches: Sequence[Watch]) -> Batch | Unknown:
-        await self.pause()
-        if self.dice.random() < self.trouble.cut_short:
-            return Unknown("listing cut short")
-        return Batch(upto, self.facts(0, upto.position, {watch.key for watch in watches}))
 
-    def facts(self, first: int, end: int, keys: Container[str]) -> tuple[Fact, ...]:
-        return tuple(
-            Fact(
-                self.venue.name,
-                line := f"{self.venue.name}#{position}",
-                line,
-                0,
-                report.at + SKEW,
-                keys=(report.key,),
-                spends=(report.key,) if report.ended else (),
-                place=Place(position, line, report.at),
-                money=Money(report.market, report.filled),
-                proves=report.key,
-            )
-            for position, report in enumerate(self.venue.reports[first:end], first + 1)
-            if report.key in keys
-        )
+def fact(venue: str, position: int, report: Report) -> Fact:
+    line = f"{venue}#{position}"
+    return Fact(
+        venue,
+        line,
+        line,
+        0,
+        report.at + SKEW,
+        keys=(report.key,),
+        spends=(report.key,) if report.ended else (),
+        place=Place(position, line, report.at),
+        money=Money(report.market, report.filled),
+        proves=report.key,
+    )

@@ -7,10 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 from cyclopts import App, Parameter
@@ -18,6 +19,7 @@ from msgspec.json import encode as encoded
 
 from ..core.errors import Explained
 from .config import EXAMPLE, Config, RailConfig, parse, read
+from .rails import build
 
 app = App(name="bursar", help="Watches money on ledgers that you don't control.", version_flags=["--version"])
 config_app = App(name="config", help="The configuration file.")
@@ -40,6 +42,10 @@ def main() -> None:
         if err.hint:
             print(f"  {err.hint}", file=sys.stderr)
         sys.exit(1)
+    except ModuleNotFoundError as err:
+        print(f"this command needs {err.name}, which is not installed", file=sys.stderr)
+        print("  pip install 'bursar[server,postgres,bitcoin,lightning]'", file=sys.stderr)
+        sys.exit(1)
 
 
 def say(text: str) -> None:
@@ -57,7 +63,7 @@ def run(main: Coroutine[Any, Any, None]) -> int:
 
 
 @app.command
-def up(config: Where = HERE) -> int:
+def up(*, config: Where = HERE) -> int:
     """Run Bursar as it is configured."""
     from .serve import Beside, serve
 
@@ -65,7 +71,7 @@ def up(config: Where = HERE) -> int:
 
 
 @app.command
-def demo(config: Where = HERE) -> int:
+def demo(*, config: Where = HERE) -> int:
     """Run Bursar with a small shop on a simulated chain beside it."""
     from .demo import Demo
     from .serve import Beside, serve
@@ -109,10 +115,21 @@ def watch_address(rail: str, address: str, *, how: Annotated[Watching | None, Pa
 
 
 @config_app.command
-def check(config: Where = HERE) -> None:
-    """Is the configuration right?"""
+def check(*, config: Where = HERE) -> None:
+    """Is the configuration right? Nothing is opened, nobody is asked."""
     found = read(config)
-    print(f"{config} is right: {len(found.rails)} rails, {len(found.sinks)} sinks, database {found.database.url}")
+    for sink in found.sinks.values():
+        if not Path(sink.jsonl).absolute().parent.is_dir():
+            raise Explained(f"{sink.jsonl} can not be written: its folder is not there", "make the folder first")
+    asyncio.run(built(found))
+    rails, sinks = ", ".join(found.rails) or "none", ", ".join(found.sinks) or "none"
+    print(f"{config} is right: database {found.database.url.split('@')[-1]}, rails {rails}, sinks {sinks}")
+
+
+async def built(config: Config) -> None:
+    async with AsyncExitStack() as stack:
+        for name, rail in config.rails.items():
+            await build(name, rail, stack)
 
 
 @config_app.command
@@ -122,29 +139,40 @@ def example() -> None:
 
 
 # -- of a running Bursar -----------------------------------------------------------------------
-def ask(config: Path, method: str, path: str, body: Any = None, params: dict[str, str] | None = None) -> Any:
+def secrets(config: Config) -> list[str]:
+    """BURSAR_KEY, else the admin's key, else the demo's. Raises Explained."""
+    if key := os.environ.get("BURSAR_KEY"):
+        return [key]
+    paths = [config.folder / "admin.key", config.folder / "demo" / "admin.key"]
+    try:
+        found = [path.read_text(encoding="utf-8").strip() for path in paths if path.exists()]
+    except OSError as err:
+        raise Explained(f"{err.filename} can not be read: {err.strerror}", "or put a key into BURSAR_KEY") from err
+    if not found:
+        raise Explained(f"there is no {paths[0]}", "start Bursar first: bursar up; or put a key into BURSAR_KEY")
+    return found
+
+
+def ask(config: Path, method: str, path: str, body: Any = None, **params: str) -> Any:
     """Raises Explained: it does not run, or what it answers."""
     found = configured(config)
-    key = found.folder / "admin.key"
-    demo_key = found.folder / "demo" / "admin.key"
-    try:
-        secret = (key if key.exists() else demo_key).read_text(encoding="utf-8").strip()
-    except OSError as err:
-        raise Explained(f"there is no {key}", "start Bursar first: bursar up") from err
     url = f"http://{found.http.host}:{found.http.port}{path}"
-    try:
-        answer = httpx.request(
-            method, url, json=body, params=params, headers={"Authorization": f"Bearer {secret}"}, timeout=30
-        )
-    except httpx.HTTPError as err:
-        raise Explained(f"nothing answers at {url}: {err}", "start Bursar first: bursar up") from err
-    if answer.status_code >= 400:
+    for secret in secrets(found):
+        key = {"Authorization": f"Bearer {secret}"}
+        given = {name: value for name, value in params.items() if value}
         try:
-            problem = answer.json()
-        except ValueError:
-            problem = {"detail": f"{url} answers {answer.status_code}"}
-        raise Explained(str(problem.get("detail")), str(problem.get("hint", "")))
-    return answer.json() if answer.content else None
+            answer = httpx.request(method, url, json=body, params=given, headers=key, timeout=30, trust_env=False)
+        except httpx.HTTPError as err:
+            raise Explained(f"nothing answers at {url}: {err}", "start Bursar first: bursar up") from err
+        if answer.status_code != 401:
+            break
+    try:
+        said = answer.json() if answer.content else {}
+    except ValueError as err:
+        raise Explained(f"{url} answers {answer.status_code}, and no JSON", "is another program on this port?") from err
+    if answer.status_code >= 400:
+        raise Explained(str(said.get("detail")), str(said.get("hint", "")))
+    return said
 
 
 def show(body: Any) -> None:
@@ -156,70 +184,115 @@ class NewInvoice:
     """What is asked for."""
 
     price: str
+    "a decimal number"
     asset: str
-    way: tuple[str, ...] = ()
-    "asset@rail, or asset@rail=address; without any: all that can derive an address"
+    "of the price: BTC, EUR"
+    way: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    "asset@rail, or asset@rail=address; may be given again; without any: all that can derive an address"
     external_id: str = ""
+    "the same id and words: the same invoice"
     window_seconds: int | None = None
+    "how long it may be paid"
     preset: str = ""
+    "a named set of tolerances"
 
 
 @invoice_app.command(name="create")
-def create_invoice(asked: Annotated[NewInvoice, Parameter(name="*")], config: Where = HERE) -> None:
+def create_invoice(asked: Annotated[NewInvoice, Parameter(name="*")], *, config: Where = HERE) -> None:
     """Ask for a payment."""
     ways = [dict(zip(("way", "address"), way.split("=", 1), strict=False)) for way in asked.way]
     body: dict[str, Any] = {"price": {"asset": asked.asset, "value": asked.price}, "ways": ways or "all"}
-    body |= {"external_id": asked.external_id, "preset": asked.preset}
-    if asked.window_seconds is not None:
-        body["window_seconds"] = asked.window_seconds
+    body |= {"external_id": asked.external_id, "preset": asked.preset, "window_seconds": asked.window_seconds}
     show(ask(config, "POST", "/v1/invoices", body))
 
 
 @invoice_app.command(name="list")
-def list_invoices(mover: str = "", config: Where = HERE) -> None:
+def list_invoices(*, mover: str = "", config: Where = HERE) -> None:
     """The newest, of those who must move next (operator, payer, rail, bursar, nobody)."""
-    show(ask(config, "GET", "/v1/invoices", params={"mover": mover}))
+    show(ask(config, "GET", "/v1/invoices", mover=mover))
 
 
 @invoice_app.command(name="show")
-def show_invoice(id: str, config: Where = HERE) -> None:
+def show_invoice(id: str, *, config: Where = HERE) -> None:
     """One invoice, with its payments."""
     show(ask(config, "GET", f"/v1/invoices/{id}"))
 
 
 @invoice_app.command(name="timeline")
-def invoice_timeline(id: str, config: Where = HERE) -> None:
+def invoice_timeline(id: str, *, config: Where = HERE) -> None:
     """All that was recorded of it, a line each."""
     for row in ask(config, "GET", f"/v1/invoices/{id}/timeline"):
-        print(row["at"] or " " * 25, row["type"], row["text"])
+        print((row["at"] or "")[:19].ljust(19), row["type"].ljust(8), row["text"])
 
 
 @invoice_app.command(name="act")
-def act_on_invoice(id: str, act: str, *, reason: str, payment: str = "", txid: str = "", config: Where = HERE) -> None:
-    """Decide about it: accepted, accepted_short, refunded, cancelled."""
-    body = {"act": act, "reason": reason, "payment": payment, "txid": txid}
+def act_on_invoice(
+    id: str, action: str, *, reason: str, payment: str = "", txid: str = "", config: Where = HERE
+) -> None:
+    """Decide about it: accept, accept_short, refund, refund_excess, cancel."""
+    body = {"action": action, "reason": reason, "payment": payment, "txid": txid}
     show(ask(config, "POST", f"/v1/invoices/{id}/actions", body))
+
+
+@dataclass
+class NewPayout:
+    """What is to be paid, and what it may cost."""
+
+    amount: str
+    "a decimal number"
+    asset: str
+    fee_limit: str | None = None
+    "the most that the rail may take on top; else its usual"
+    external_id: str = ""
+    "the same id and words: the same payout"
 
 
 @payout_app.command(name="create")
 def create_payout(
-    rail: str, to: str, *, amount: str, asset: str, fee_limit: str = "", external_id: str = "", config: Where = HERE
+    rail: str, to: str, *, asked: Annotated[NewPayout, Parameter(name="*")], config: Where = HERE
 ) -> None:
     """Pay once."""
-    body = {"rail": rail, "to": to, "amount": {"asset": asset, "value": amount}}
-    show(ask(config, "POST", "/v1/payouts", body | {"fee_limit": fee_limit, "external_id": external_id}))
+    body = {"rail": rail, "to": to, "amount": {"asset": asked.asset, "value": asked.amount}}
+    more = {"fee_limit": asked.fee_limit, "external_id": asked.external_id}
+    show(ask(config, "POST", "/v1/payouts", body | more))
+
+
+@payout_app.command(name="list")
+def list_payouts(*, mover: str = "", config: Where = HERE) -> None:
+    """The newest, of those who must move next (operator, rail, bursar, nobody)."""
+    show(ask(config, "GET", "/v1/payouts", mover=mover))
 
 
 @payout_app.command(name="show")
-def show_payout(id: str, config: Where = HERE) -> None:
+def show_payout(id: str, *, config: Where = HERE) -> None:
     """One payout."""
     show(ask(config, "GET", f"/v1/payouts/{id}"))
 
 
+@dataclass
+class Closing:
+    """What belongs to some acts."""
+
+    to: str = ""
+    "replace: another invoice for the same amount"
+    outcome: Literal["paid", "not_paid"] | None = None
+    "close: what was found outside"
+    reference: str = ""
+    "close: by which somebody else can check it"
+
+
 @payout_app.command(name="act")
-def act_on_payout(id: str, act: str, *, reason: str, config: Where = HERE) -> None:
-    """Decide about it: cancelled."""
-    show(ask(config, "POST", f"/v1/payouts/{id}/actions", {"act": act, "reason": reason}))
+def act_on_payout(
+    id: str,
+    action: str,
+    *,
+    reason: str,
+    more: Annotated[Closing | None, Parameter(name="*")] = None,
+    config: Where = HERE,
+) -> None:
+    """Decide about it: cancel, close, acknowledge, replace."""
+    body = {"action": action, "reason": reason} | asdict(more or Closing())
+    show(ask(config, "POST", f"/v1/payouts/{id}/actions", body))
 
 
 @keys_app.command(name="create")
@@ -229,31 +302,43 @@ def create_key(tenant: str, *, role: str = "tenant", label: str = "", config: Wh
 
 
 @keys_app.command(name="list")
-def list_keys(config: Where = HERE) -> None:
+def list_keys(*, config: Where = HERE) -> None:
     """The keys, without their secrets."""
     show(ask(config, "GET", "/v1/keys"))
 
 
 @keys_app.command(name="revoke")
-def revoke_key(id: str, config: Where = HERE) -> None:
+def revoke_key(id: str, *, config: Where = HERE) -> None:
     """End a key."""
     ask(config, "POST", f"/v1/keys/{id}/revoke")
 
 
 @app.command
-def tenants(config: Where = HERE) -> None:
+def tenants(*, config: Where = HERE) -> None:
     """Whoever has a key."""
     for name in sorted({key["tenant"] for key in ask(config, "GET", "/v1/keys")}):
         print(name)
 
 
 @app.command
-def alerts(config: Where = HERE) -> None:
-    """What fires, and what did."""
-    show(ask(config, "GET", "/v1/alerts"))
+def alerts(*, config: Where = HERE) -> None:
+    """What fires, and what did: of the tenant, then of the rails."""
+    show([alert for of in ("", "system") for alert in ask(config, "GET", "/v1/alerts", of=of)["items"]])
 
 
 @app.command
-def login(config: Where = HERE) -> None:
+def clear(alert: str, *, reason: str, config: Where = HERE) -> None:
+    """Say of an alert that it is dealt with."""
+    show(ask(config, "POST", "/v1/alerts/clear", {"alert": alert, "reason": reason}))
+
+
+@app.command
+def sources(*, config: Where = HERE) -> None:
+    """How far each rail has been read."""
+    show(ask(config, "GET", "/v1/sources"))
+
+
+@app.command
+def login(*, config: Where = HERE) -> None:
     """A new single-use link to the console."""
     print(ask(config, "POST", "/v1/login-links")["url"])

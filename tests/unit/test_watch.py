@@ -146,8 +146,8 @@ def test_reorganised_out_and_back_and_into_another_block(stage: Stage) -> None:
     assert stage.words() == [("rolled_back", "tx:0", 101), ("included", "tx:0", 101)]
     script.mine("y102")
     assert stage.words() == [("final", "tx:0", 101)]
-    script.fork(100, "z101")
-    assert stage.words() == [("rolled_back", "tx:0", 101)]
+    script.fork(100, "z101", script.fact("rival", at(101, "z101"), pays=0))
+    assert stage.words() == [("rolled_back", "tx:0", 101), ("replaced", "tx:0", None)]
 
 
 def test_dropped_and_sent_again(stage: Stage) -> None:

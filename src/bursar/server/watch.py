@@ -87,13 +87,8 @@ def address_of(s: Subject) -> Address:
 
 
 def status(s: Subject) -> Status:
-    address, final = address_of(s), s.about(FINAL)
-    open_ = [
-        standing.fact
-        for movement, standing in payments(s).items()
-        if not (movement in final and standing.stands is Stands.INCLUDED)
-    ]
-    rivals = {Watch(address.rail, spent, LIVE) for fact in open_ for spent in fact.spends}
+    address = address_of(s)
+    rivals = {Watch(address.rail, spent, LIVE) for found in payments(s).values() for spent in found.fact.spends}
     ours = Watch(address.rail, address.key, address.since)
     return Status("watching", Mover.NOBODY, watches=(ours, *sorted(rivals)))
 

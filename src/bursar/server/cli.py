@@ -138,6 +138,61 @@ def example() -> None:
     print(EXAMPLE, end="")
 
 
+@app.command
+def doctor(*, config: Where = HERE) -> int:
+    """Does the database still say what its records amount to: statuses, sums, cursors, wake-ups, version?"""
+    from .checks import doctor as check
+
+    return looked(config, check)
+
+
+@dataclass
+class Replay:
+    verify: Annotated[bool, Parameter(negative="", required=True)]
+    "compare every status, and the last event of each, with what the records alone amount to; nothing is written"
+
+
+@app.command
+def replay(how: Annotated[Replay, Parameter(name="*")], *, config: Where = HERE) -> int:
+    """Compute every status again from its records."""
+    from .checks import replay as check
+
+    return looked(config, check)
+
+
+def looked(config: Path, check: Any) -> int:
+    from .checks import look
+
+    found = asyncio.run(look(configured(config), check))
+    for finding in found:
+        print(f"{finding.what}: {finding.place}: {finding.said}")
+    print(f"{len(found)} findings" if found else "all is as it should be")
+    return 1 if found else 0
+
+
+@dataclass
+class Worlds:
+    """What is simulated."""
+
+    seeds: int = 100
+    "so many worlds, each from its seed"
+    seed: int | None = None
+    "the first of them"
+    show: Annotated[bool, Parameter(negative="")] = False
+    "tell the story of each that fails"
+    mutants: Annotated[bool, Parameter(negative="")] = False
+    "hunt known-wrong variants instead: each must be caught"
+
+
+@app.command
+def simulate(*, how: Annotated[Worlds | None, Parameter(name="*")] = None) -> int:
+    """Run the engine in seeded hostile worlds, audited after every step."""
+    from ..testing.report import main as report
+
+    how = how or Worlds()
+    return report(how.seeds, how.seed, show=how.show, mutants=how.mutants)
+
+
 # -- of a running Bursar -----------------------------------------------------------------------
 def secrets(config: Config) -> list[str]:
     """BURSAR_KEY, else the admin's key, else the demo's. Raises Explained."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import runpy
 import signal
@@ -13,6 +14,12 @@ from pathlib import Path
 
 import pytest
 from tests.harness.bitcoin import BitcoinNode, Btcd, Litecoind
+from tests.harness.cardano import CardanoHarness, a_ledger
+
+from bursar.invoices.commands import Offer
+from bursar.rails.cardano import key_of
+from bursar.server.rails import Rail
+from bursar.server.watch import Change, Line, Sight, Watcher
 
 pytestmark = pytest.mark.real
 BURSAR = str(Path(sys.executable).with_name("bursar"))
@@ -87,3 +94,27 @@ def test_a_node_that_can_not_be_asked_is_said_at_once(real: BitcoinNode) -> None
         assert (out.returncode, out.stdout) == (1, ""), out.stderr
         assert sentence in out.stderr
         assert "password@" not in out.stderr
+
+
+def test_an_address_of_cardano() -> None:
+    """The same lines, but the first sighting is a block. Koios is our fake; the ledger's rules are scalus'."""
+    lines = list[Line]()
+    with a_ledger() as ledger, CardanoHarness(ledger) as world:
+        offer = Offer("ADA@" + world.rail, world.rail, "ADA", 6, 1, 3, 0, 15, lambda a: key_of(a, world.network))
+        rail = Rail(world.rail, world.source(), offers=(offer,), scales={"ADA": 6})
+        address = world.key()
+        watcher = Watcher(rail, address, lines.append, world.now)
+
+        async def story() -> None:
+            await watcher.begin(None)
+            for move in (world.mine, lambda: world.pay(address), world.mine, lambda: world.leave(1), world.mine):
+                move()
+                await watcher.turn()
+            world.mine(3)
+            await watcher.turn()
+            await watcher.turn()
+
+        asyncio.run(story())
+    changes = [line.event for line in lines if isinstance(line, Change)]
+    assert changes == ["included", "rolled_back", "included", "final"], lines
+    assert [line.event for line in lines if isinstance(line, Sight)] == ["source_known"]

@@ -16,6 +16,7 @@ from ..payouts.commands import Purse
 from ..rails.bitcoin import addresses, xpub
 from ..rails.bitcoin.rpc import Node
 from ..rails.bitcoin.source import SCALE, STEP, BitcoinSource
+from ..rails.cardano import ADA, ADA_SCALE, CONFIRMATIONS, DEPTH, GRACE, NETWORKS, Endpoint, KoiosSource, key_of, tokens
 from .config import RailConfig
 
 SECOND = 1_000_000
@@ -58,7 +59,7 @@ async def bitcoin(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
         chain.asset,
         SCALE,
         STEP,
-        chain.finality if config.confirmations is None else config.confirmations,
+        confirmations(name, config, chain.finality),
         grace=3 * chain.block_seconds * SECOND,
         depth=10,
         key_of=lambda address: addresses.script_of(address, chain).hex(),
@@ -74,6 +75,43 @@ async def bitcoin(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
     )
 
 
+async def cardano(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
+    """ADA and the tokens that are listed, through one or more Koios endpoints. Raises Explained."""
+    network = NETWORKS.get(name.partition(":")[2])
+    if network is None:
+        raise Explained(f"there is no rail {name!r}", "known: " + ", ".join(f"cardano:{known}" for known in NETWORKS))
+    if config.xpub:
+        raise Explained(f"{name} derives no addresses", "leave xpub out: each invoice brings its own address")
+    urls = [config.source] if isinstance(config.source, str) and config.source else config.source or network.endpoints
+    try:
+        listed = tokens({asset: token.id for asset, token in config.assets.items()})
+        endpoints = [Endpoint(url, clock.now) for url in urls]
+    except ValueError as err:
+        raise Explained(f"{name} is configured wrongly: {err}") from err
+    source = KoiosSource(name, network, endpoints, listed)
+    stack.push_async_callback(source.close)
+    scales = {ADA: ADA_SCALE} | {asset: token.decimals for asset, token in config.assets.items()}
+    needed, key = confirmations(name, config, CONFIRMATIONS), partial(key_of, network=network)
+    return Rail(
+        name,
+        source,
+        offers=tuple(
+            Offer(f"{asset}@{name}", name, asset, scale, 1, needed, GRACE, DEPTH, key)
+            for asset, scale in scales.items()
+        ),
+        scales=scales,
+        blind_after=config.blind_after_seconds * SECOND,
+        pause=10.0,  # a block comes about every 20 s
+    )
+
+
+def confirmations(name: str, config: RailConfig, usual: int) -> int:
+    """Raises Explained."""
+    if config.confirmations is not None and config.confirmations < 1:
+        raise Explained(f"{name}: confirmations = {config.confirmations}", "a payment in the newest block has one")
+    return usual if config.confirmations is None else config.confirmations
+
+
 def deriving(name: str, key: str, chain: addresses.Chain) -> Callable[[int], str]:
     """Raises Explained."""
     derive = partial(xpub.derive, key, chain=chain)
@@ -86,7 +124,7 @@ def deriving(name: str, key: str, chain: addresses.Chain) -> Callable[[int], str
     return derive
 
 
-RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin}
+RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin, "cardano": cardano}
 
 
 async def build(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:

@@ -173,8 +173,11 @@ class Node:
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise ValueError("a node's address looks like http://user:password@127.0.0.1:8332")
         self._timeout = timeout_seconds
-        # What the environment says of proxies is not for us: the password would travel through them.
-        self._client = httpx.AsyncClient(timeout=timeout_seconds, transport=transport, trust_env=False)
+        # What the environment says of proxies is not for us: the password would travel through them. Without TLS there
+        # is nothing to verify, and loading certificates takes longer than many requests.
+        self._client = httpx.AsyncClient(
+            timeout=timeout_seconds, transport=transport, trust_env=False, verify=self._url.scheme == "https"
+        )
 
     async def close(self) -> None:
         await self._client.aclose()

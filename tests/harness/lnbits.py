@@ -22,7 +22,7 @@ from tests.harness import missing
 CACHE = Path(__file__).resolve().parent.parent.parent / ".cache" / "lnbits"
 PYTHON = CACHE / "bin" / "python"
 READY_SECONDS = 90
-WAIT_SECONDS = 1  # how long LNbits waits for its backend before it answers "pending"
+WAIT_SECONDS = 5  # how long LNbits waits for its backend before it answers "pending", and gives up: its default
 LIBC = ctypes.CDLL(None, use_errno=True)
 PR_SET_PDEATHSIG = 1
 

@@ -23,7 +23,9 @@ CONTROLLERS = {"invoices", "deposits", "feeds", "orders", "payouts", "fleet", "p
 CONTROLLERS |= {"balances"}
 COMPOSERS = {"", "__main__", "server", "compat", "testing"}  # "" is bursar/__init__.py, which offers `open`
 ADAPTERS = {"rails", "sinks", "store", "compat"}  # rooms whose members are siblings of one another
-SHARED: dict[str, str] = {}  # module of a room of adapters that its members may import -> why
+SHARED = {  # module of a room of adapters that its members may import -> why
+    "bursar.rails.bech32": "addresses of two families of chains are written so",
+}
 ENTRY = {"bursar", "bursar.__main__", "bursar.server.cli"}
 OFFERED = {"testing", "compat"}  # rooms that other people's programs import
 OWN_LIBRARIES = (set(sys.stdlib_module_names) | {"msgspec"}) - {"asyncio", "threading", "socket", "subprocess"}

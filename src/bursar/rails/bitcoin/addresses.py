@@ -9,10 +9,9 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import NamedTuple
 
+from ..bech32 import BECH32, BECH32M, decode, encode, to_bytes, to_values
+
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-BASE32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-GENERATOR = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-BECH32, BECH32M = 1, 0x2BC830A3  # what a right checksum leaves: witness version 0, and all later ones
 TAPROOT = 1
 
 
@@ -91,12 +90,7 @@ def address_of(script: bytes, chain: Chain) -> str | None:
 
 def segwit_address(hrp: str, version: int, program: bytes) -> str:
     """The bech32 (version 0) or bech32m (later) address of a witness program."""
-    groups = -(-8 * len(program) // 5)
-    number = int.from_bytes(program, "big") << (5 * groups - 8 * len(program))
-    values = [version] + [number >> 5 * i & 31 for i in reversed(range(groups))]
-    checksum = _polymod(_expand(hrp) + values + [0] * 6) ^ (BECH32M if version else BECH32)
-    values += [checksum >> 5 * i & 31 for i in reversed(range(6))]
-    return hrp + "1" + "".join(BASE32[v] for v in values)
+    return encode(hrp, [version, *to_values(program)], BECH32M if version else BECH32)
 
 
 def _malformed(address: str, why: str) -> ValueError:
@@ -110,38 +104,21 @@ def _foreign(address: str, chain: Chain, owners: list[Chain]) -> ValueError:
 
 def _segwit(address: str) -> tuple[int, bytes]:
     """Witness version and program. The prefix is one of the table's."""
-    if address not in (address.lower(), address.upper()):
-        raise _malformed(address, "it mixes upper and lower case")
-    hrp, _, data = address.lower().rpartition("1")
-    if len(address) > 90 or len(data) < 7 or not all(c in BASE32 for c in data):
-        raise _malformed(address, "its length or one of its characters is not possible")
-    values = [BASE32.index(c) for c in data]
-    version, groups = values[0], values[1:-6]
-    if _polymod(_expand(hrp) + values) != (BECH32M if version else BECH32):
+    try:
+        if len(address) > 90:
+            raise ValueError("its length is not possible")
+        _, values, left = decode(address)
+        if not values:
+            raise ValueError("its length is not possible")
+        version, program = values[0], to_bytes(values[1:])
+    except ValueError as err:
+        raise _malformed(address, str(err)) from None
+    if left != (BECH32M if version else BECH32):
         raise _malformed(address, "its checksum is wrong")
-    number = 0
-    for group in groups:
-        number = number << 5 | group
-    size, padding = divmod(5 * len(groups), 8)
-    if padding > 4 or number & ((1 << padding) - 1):
-        raise _malformed(address, "its last character is not possible")
+    size = len(program)
     if version > 16 or not 2 <= size <= 40 or (version == 0 and size not in (20, 32)):
         raise _malformed(address, f"{size} bytes with witness version {version} are not possible")
-    return version, (number >> padding).to_bytes(size, "big")
-
-
-def _expand(hrp: str) -> list[int]:
-    return [ord(c) >> 5 for c in hrp] + [0] + [ord(c) & 31 for c in hrp]
-
-
-def _polymod(values: list[int]) -> int:
-    check = 1
-    for value in values:
-        top = check >> 25
-        check = (check & 0x1FFFFFF) << 5 ^ value
-        for bit, term in enumerate(GENERATOR):
-            check ^= term if top >> bit & 1 else 0
-    return check
+    return version, program
 
 
 def _base58check(address: str) -> tuple[int, bytes]:

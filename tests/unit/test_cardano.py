@@ -291,6 +291,26 @@ def test_what_is_no_answer_is_unknown(make: Make, kind: Kind, call: str, reason:
     run(case())
 
 
+def test_a_transaction_of_another_branch_is_in_no_block_of_ours(make: Make) -> None:
+    async def case() -> None:
+        h = make()
+        shop = h.key()
+        cursor = await at_tip(h, h.source())
+        h.chain.fork("minority", 0)
+        paid = h.pay(shop)
+        h.chain.mine(branch="minority")  # both branches have it
+        h.mine(3)
+        h.nets[0].backends += [Backend("fork", "minority")]
+        answers = [await h.source().follow(cursor, {shop}) for _ in range(40)]
+        batches = [answer for answer in answers if isinstance(answer, Batch)]
+        facts = [(fact, batch) for batch in batches for fact in batch.found]
+        assert {fact.movement for fact, _ in facts} == {paid.movement}
+        assert all(fact.place and fact.place.hash in batch.cursor.trail for fact, batch in facts)
+        assert "in another block" in " ".join(answer.reason for answer in answers if isinstance(answer, Unknown))
+
+    run(case())
+
+
 def test_headers_that_are_no_chain_are_no_answer(make: Make) -> None:
     async def case() -> None:
         h = make()
@@ -410,6 +430,33 @@ def test_absence_is_believed_only_of_a_database_that_shows_the_witness(make: Mak
         assert found and all([fact.movement for fact in batch.found] == [paid.movement] for batch in found)
         reasons = " ".join(answer.reason for answer in answers if isinstance(answer, Unknown))
         assert "does not hold our trail" in reasons and "whoever answered is behind" in reasons
+
+    run(case())
+
+
+@pytest.mark.parametrize(("empty", "reason"), [(1, "what address_outputs said"), (0, "on another branch")])
+def test_what_a_search_found_must_stand_on_our_branch(make: Make, empty: int, reason: str) -> None:
+    """A database on a fork has the payment in another block, higher up or beside ours."""
+
+    async def case() -> None:
+        h = make()
+        shop = h.key()
+        h.chain.fork("minority", 0)
+        h.chain.mine(empty, branch="minority", take=[])
+        paid = h.pay(shop)
+        h.chain.mine(branch="minority")
+        h.mine(NEAR + 1)
+        source = h.source()
+        cursor = await at_tip(h, source)
+        h.pay(h.key())
+        h.mine()
+        upto, _ = await follow_all(source, cursor, set())
+        h.nets[0].backends += [Backend("fork", "minority")]
+        answers = [await source.scan(upto, [Watch(h.rail, shop, 2)]) for _ in range(30)]
+        batches = [answer for answer in answers if isinstance(answer, Batch)]
+        assert batches and all([fact.movement for fact in batch.found] == [paid.movement] for batch in batches)
+        assert all(fact.place and fact.place.hash in upto.trail for batch in batches for fact in batch.found)
+        assert reason in " ".join(answer.reason for answer in answers if isinstance(answer, Unknown))
 
     run(case())
 
@@ -666,6 +713,18 @@ def test_a_token_is_sent_and_allows_more(make: Make) -> None:
 def test_a_malformed_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="looks like https://"):
         Endpoint(url, lambda: 0)
+
+
+def test_a_full_page_is_no_answer(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def case() -> None:
+        h = make()
+        h.mine(9)
+        monkeypatch.setattr("bursar.rails.cardano.koios.PAGE", 5)
+        assert len(await h.endpoints()[0].headers(0, 4)) == 4
+        with pytest.raises(Silent, match="more may have been meant"):
+            await h.endpoints()[0].headers(0, 5)
+
+    run(case())
 
 
 def test_an_answer_without_end_is_cut_off(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ It starts no server process; the demo's test does that."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -46,12 +46,16 @@ async def still() -> None:
 
 
 class Mute(ChainSource):
-    """A source that can be told to say nothing."""
+    """A source that can be told to say nothing. This chain never lags, so its watermark is the time of the read."""
 
     silent = ""
 
-    async def follow(self, cursor: Cursor, keys: Any) -> Batch | Unknown:
-        return Unknown(self.silent) if self.silent else await super().follow(cursor, keys)
+    async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
+        asked = clock.now()
+        read = Unknown(self.silent) if self.silent else await super().follow(cursor, keys)
+        if isinstance(read, Batch):
+            return replace(read, cursor=replace(read.cursor, watermark=max(cursor.watermark, asked - 1)))
+        return read
 
 
 class Counting(BankRail):

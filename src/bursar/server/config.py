@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from ..core.errors import Explained
+from ..core.money import DECIMAL
 
 
 class Database(Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,7 +81,7 @@ def parse(text: str, name: str = "the configuration") -> Config:
     try:
         config = msgspec.convert(tomllib.loads(text), Config)
     except tomllib.TOMLDecodeError as err:
-        raise Explained(f"{name} is not TOML: {err}") from err
+        raise Explained(f"{name} is not TOML: {err}", "bursar config example shows what it looks like") from err
     except msgspec.ValidationError as err:
         raise Explained(f"{name} is wrong: {err}", "bursar config example shows every setting") from err
     for pair, price in config.prices.fixed.items():
@@ -94,12 +95,9 @@ def parse(text: str, name: str = "the configuration") -> Config:
 
 def positive(pair: str, price: str) -> str:
     """Raises Explained: a price that is no positive decimal number."""
-    try:
-        if "/" in pair and Fraction(price) > 0:
-            return price
-    except ValueError:
-        pass
-    raise Explained(f"the price {pair} = {price!r} makes no sense", 'for example "BTC/EUR" = "60000.00"')
+    if "/" not in pair or not DECIMAL.fullmatch(price) or not Fraction(price):
+        raise Explained(f"the price {pair} = {price!r} makes no sense", 'for example "BTC/EUR" = "60000.00"')
+    return price
 
 
 EXAMPLE = """\
@@ -109,7 +107,8 @@ data = ".bursar"               # the embedded database, the admin key
 tenant = "main"                # whose the first key is
 
 [database]
-url = "embedded"               # or "postgresql://user@host/bursar", or "memory": forgets everything when it stops
+url = "embedded"               # or "postgresql://bursar_engine@host/bursar", or "memory": forgets when it stops
+# migrate = "postgresql://bursar_migrate@host/bursar"   # with a server of your own: who may change its tables
 
 [http]
 host = "127.0.0.1"
@@ -123,11 +122,17 @@ port = 8720                    # BURSAR_PORT overrides it
 # jsonl = "events.jsonl"       # one event a line, in order per subject, each at least once
 
 # [rails."litecoin:regtest"]   # rail:network; bitcoin, litecoin, cardano
-# source = "http://user:password@127.0.0.1:19443"
+# source = "http://user:password@127.0.0.1:19443"   # of a node; or a list of endpoints
 # confirmations = 3
 # xpub = "zpub…"               # addresses are derived from it (BIP-84); without one each invoice brings its own
-# blind_after_seconds = 600
+# blind_after_seconds = 600    # without news from the source for so long there is an alert
+
+# [rails."cardano:mainnet"]
+# source = ["https://koios.example/api/v1", "https://other.example/api/v1"]
+# assets = { USDM = { id = "POLICY.NAME", decimals = 6 } }   # listed tokens, by the name that you give them
 
 # [rails."lightning:lnbits"]
-# wallet = { url = "https://lnbits.example", key = "LNBITS_ADMIN_KEY" }   # key: the name of an environment variable
+# wallet = { url = "https://lnbits.example", key = "LNBITS_KEY", network = "mainnet", refuses_expired = false }
+#                              # key: the name of an environment variable; refuses_expired: its backend was verified
+#                              # to refuse expired invoices
 """

@@ -15,19 +15,19 @@ class Ready(Struct, frozen=True):
     silent: dict[str, str]  # rail or sink -> why it does not answer: worked on, no reason to be sent elsewhere
 
 
-@get("/livez", summary="The process answers", security=[])
+@get("/livez", summary="The process answers", security=[{}])
 async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@get("/readyz", summary="200: the database answers and no loop is failing; 503: not so", security=[])
+@get("/readyz", summary="200: the database answers and no loop is failing; 503: not so", security=[{}])
 async def readyz(bursar: House, shell: Loops) -> Response[Ready]:
     await bursar.store.cursors()
     ready = not shell.failing.keys() & shell.loops.keys()
     return Response(Ready(ready, shell.failing, shell.silent), status_code=200 if ready else 503)
 
 
-@get("/metrics", media_type="text/plain; version=0.0.4", summary="Prometheus' text format", security=[])
+@get("/metrics", media_type="text/plain; version=0.0.4", summary="Prometheus' text format", security=[{}])
 async def metrics(bursar: House, shell: Loops) -> bytes:
     registry, now = CollectorRegistry(), bursar.engine.now()
     ProcessCollector(registry=registry)

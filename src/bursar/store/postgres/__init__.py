@@ -155,7 +155,7 @@ class PostgresStore:
 
     async def commit_all(self, commits: Sequence[Commit]) -> Sequence[Answer | BaseException]:
         try:
-            verdicts = await self.write(commits)
+            verdicts = await self.write(commits, sure=False)
         except (errors.DeadlockDetected, psycopg.IntegrityError, psycopg.DataError):
             return [await self.result(commit) for commit in commits]
         except psycopg.OperationalError as err:
@@ -172,9 +172,11 @@ class PostgresStore:
             return err
 
     async def alone(self, commit: Commit) -> Answer:
-        for _ in range(TRIES):
+        for k in range(TRIES):
             try:
-                return (await self.write([commit]))[0].answer()
+                (verdict,) = await self.write([commit], sure=k > 0)
+                if verdict.what != "again":
+                    return verdict.answer()
             except errors.UniqueViolation as err:
                 if err.diag.constraint_name == "names_unique":
                     return Conflict("name", commit.writes[-1].subject)
@@ -184,14 +186,15 @@ class PostgresStore:
                 raise CommitLost(str(err)) from err
         return Conflict("version", commit.writes[-1].subject if commit.writes else None)
 
-    async def write(self, commits: Sequence[Commit]) -> Sequence[Verdict]:
+    async def write(self, commits: Sequence[Commit], *, sure: bool) -> Sequence[Verdict]:
+        """One transaction. Not `sure`: evidence is taken to be of subjects that are there."""
         rows = Rows(commits)
         params, present = rows.params(self.now() + self.ahead), rows.present
         statements: list[Statement] = []
         if rows.locks:
             statements.append((composed("locks", frozenset()), {"locks": rows.locking()}))
-        if rows.unborn:
-            statements.append((composed("ensure", frozenset()), {"subjects": text(rows.unborn)}))
+        if unborn := rows.subjects if sure else rows.unborn:
+            statements.append((composed("ensure", frozenset()), {"subjects": text(unborn)}))
         if present - {"delivered"}:
             statements.append((composed("heads", present), params))
         statements.append((composed("commit", present), params))

@@ -17,7 +17,7 @@ from ...core.ledger import RESERVED, Overdrawn
 from ...core.money import Instant
 from ...core.ports import Advance, Commit, Conflict, Event, Write
 from ...core.steps import NOW, Due
-from ...core.subject import STORE, Evidence, Record, Report, Status, SubjectId, essence, key
+from ...core.subject import STORE, Evidence, Record, Report, Spec, Status, SubjectId, essence, key
 
 KEY_BYTES = 2000  # longer ones do not fit into an index
 STRIPES = 64  # locks of those who speak and those who listen: bounded, however large a batch is
@@ -62,7 +62,7 @@ class Rows:
         self.nouns: dict[str, list[Row]] = {noun: [] for noun in NOUNS}
         self.locks: dict[str, bool] = {}  # name -> held alone
         self.subjects: list[SubjectId] = []
-        self.unborn: list[SubjectId] = []  # those of them that may not exist yet
+        self.unborn: list[SubjectId] = []  # those of them that are about to be declared
         self.advance: Row | None = None
         for c, commit in enumerate(commits):
             for write in commit.writes:
@@ -80,11 +80,9 @@ class Rows:
         return frozenset(more.union(noun for noun, rows in self.nouns.items() if rows))
 
     def params(self, now: Instant) -> dict[str, str | int]:
-        nouns = {**self.nouns, "advance": self.advance, "subjects": self.subjects}
-        return {
-            "now": now,
-            **{noun: text(rows) for noun, rows in nouns.items() if rows or noun in ("writes", "subjects")},
-        }
+        always = {"writes": self.nouns["writes"], "subjects": self.subjects}
+        given = {noun: rows for noun, rows in (*self.nouns.items(), ("advance", self.advance)) if rows}
+        return {"now": now, **{noun: text(rows) for noun, rows in (always | given).items()}}
 
     def locking(self) -> str:
         return text([{"name": name, "alone": alone} for name, alone in sorted(self.locks.items())])
@@ -95,7 +93,7 @@ class Rows:
     def write(self, u: int, c: int, w: Write) -> None:
         nouns, s, status = self.nouns, w.subject, w.status
         self.subjects.append(s)
-        if not w.expect:
+        if w.expect == 0 or w.expect is None and any(isinstance(record, Spec) for record in w.records):
             self.unborn.append(s)
         row = {"u": u, "c": c, "tenant": s.tenant, "kind": s.kind, "id": s.id, "expect": w.expect}
         if w.until is not None:
@@ -104,8 +102,8 @@ class Rows:
             row |= {"state": status.state, "mover": status.mover.value, "status": text(status)}
             nouns["names"] += [{"u": u, "kind": n.kind, "value": n.value, "is_unique": n.unique} for n in status.names]
         nouns["writes"].append(row)
-        for o, record in enumerate({key(record): record for record in w.records}.values()):
-            nouns["records"].append({"u": u, "o": o, **record_row(record)})
+        for o, (name, record) in enumerate({key(record): record for record in w.records}.items()):
+            nouns["records"].append({"u": u, "o": o, **record_row(name, record)})
             if isinstance(record, Fact) and record.place:
                 self.share(f"rail/{record.rail}")
         for o, watch in enumerate(dict.fromkeys((*(status.watches if status else ()), *w.live))):
@@ -146,8 +144,7 @@ def text(body: object) -> str:
     return encoder.encode(body).decode()
 
 
-def record_row(record: Record) -> Row:
-    name = key(record)
+def record_row(name: str, record: Record) -> Row:
     if len(name) > KEY_BYTES // 4 and len(name.encode()) > KEY_BYTES or "\0" in name:  # no text of PostgreSQL's
         name = "sha256/" + sha256(name.encode()).hexdigest()
     row: Row = {"key": name, "type": record.__struct_config__.tag, "body": text(record)}

@@ -86,10 +86,12 @@ asked as materialized (
     watermark bigint, watched bigint, from_position bigint, from_trail text[], from_branch int, from_watermark bigint,
     from_watched bigint, above bigint, key text, body text, scanned json)),
 -- end
--- The first reason of each commit. "again": several ask for the same money, and not all may have it; one by one.
+-- The first reason of each commit. "again": once more, alone: several ask for the same money and not all may have it, or
+-- evidence came of a subject that is not there yet.
 refused as materialized (select distinct on (c) * from (
   select c, 1 as rank, u, 1 as of, 'version' as what, sk, '' as account, '' as asset, 0::numeric as need
     from w where expect <> was
+  union all select c, 1, u, 0, 'again', null, '', '', 0 from w where sk is null and coalesce(expect, 0) = 0
 -- when records
   union all select g.c, 1, g.u, 2, 'key', g.sk, '', '', 0 from given g cross join lateral (
     select from records r where r.sk = g.sk and r.key = g.key and r.essence <> g.essence offset 0) r
@@ -258,17 +260,17 @@ owed as (insert into deliveries as d (sink, sk, tenant, wanted, confirmed, turn)
     turn = case when d.wanted > d.confirmed then d.turn else excluded.turn end),
 -- Reports: to whoever listens, and of the last event to whoever begins to.
 heard as materialized (
-  select 0::bigint as sk, '' as of, 0::bigint as version, '' as body, 0 as u where false
+  select 0::bigint as sk, '' as of, 0::bigint as version, '' as body, 0 as u, 0 as o where false
 -- when events
-  union all select w.sk, t.of, t.version, t.report, t.u from told t cross join lateral (
+  union all select w.sk, t.of, t.version, t.report, t.u, 1000 from told t cross join lateral (
       select sk from watches w where w.rail = 'bursar' and w.key = t.of offset 0) w
    where (w.sk, t.of) not in (select sk, key from ended where rail = 'bursar')
 -- end
 -- when events and watches
-  union all select b.sk, t.of, t.version, t.report, t.u from told t join begun b on b.rail = 'bursar' and b.key = t.of
+  union all select b.sk, t.of, t.version, t.report, t.u, 1000 from told t join begun b on b.rail = 'bursar' and b.key = t.of
 -- end
 -- when watches
-  union all select b.sk, b.key, e.version, e.report, b.u from begun b cross join lateral (
+  union all select b.sk, b.key, e.version, e.report, b.u, b.o from begun b cross join lateral (
       select sk from subjects s where s.tenant = split_part(b.key, '/', 1) and s.kind = split_part(b.key, '/', 2)
        and s.id = substr(b.key, length(split_part(b.key, '/', 1)) + length(split_part(b.key, '/', 2)) + 3) offset 0) s
     cross join lateral (select version, report::text from events e where e.sk = s.sk order by version desc limit 1) e
@@ -279,7 +281,7 @@ heard as materialized (
 fresh as materialized (
   select f.*, row_number() over (partition by sk order by f.u, f.phase, f.o) as n from (
     select distinct on (sk, key) * from (
-      select sk, u, 2 as phase, 0 as o, 'report/' || of || '/' || version as key, 'report' as type, null as essence,
+      select sk, u, 2 as phase, o, 'report/' || of || '/' || version as key, 'report' as type, null as essence,
         null as rail, null::bigint as position, null::int as branch, body from heard
 -- when records
       union all select g.sk, g.u, 1, o, key, type, essence, rail, position, branch, body from given g join ok using (u)

@@ -284,7 +284,9 @@ def test_gone_is_said_only_after_the_lag_and_is_said_again_for_a_while() -> None
         reader.follow()
     assert not [f for f in reader.found if f.gone]
     for _ in range(3):
-        reader.follow()
+        read = reader.follow()
+        assert isinstance(read, Batch)
+        assert [f.gone for f in read.found if f.money] == [True]  # in case that a commit was lost
     (gone,) = {f for f in reader.found if f.gone}
     assert (gone.movement, gone.as_of) == (coin("w"), 1_000_012 * SECOND)
     reader.time += source.KEEP
@@ -316,6 +318,18 @@ def test_what_a_block_took_is_not_gone() -> None:
         reader.follow()
     assert [bool(f.place) for f in reader.found if not f.gone] == [False, True]
     assert not [f for f in reader.found if f.gone]
+
+
+def test_what_was_never_told_is_not_told_to_be_gone() -> None:
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    fake.wait(tx("w", "spent"))
+    reader.follow()
+    fake.waiting.clear()
+    for _ in range(20):
+        reader.follow()
+    assert not reader.found
+    assert not reader.source.pool.txs
 
 
 def test_what_comes_back_begins_a_new_run() -> None:
@@ -382,6 +396,17 @@ def test_a_chain_that_moves_while_it_is_read_is_read_again() -> None:
     read = reader.follow()
     assert isinstance(read, Unknown)
     assert "moved while it was read" in read.reason
+
+
+def test_a_watch_is_scanned_for_from_its_own_block_on() -> None:
+    fake = FakeNode(5)
+    fake.mine([tx("p6", "in0"), tx("q6", "in1", THEIRS)], [tx("p7", "in2"), tx("q7", "in3", THEIRS)])
+    reader = Reader(fake)
+    reader.follow()
+    watches = [Watch("bitcoin:mainnet", OURS, 7), Watch("bitcoin:mainnet", THEIRS, 6)]
+    scanned = asyncio.run(reader.source.scan(reader.cursor, watches))
+    assert isinstance(scanned, Batch)
+    assert [f.movement for f in scanned.found] == [coin(t) for t in ("cb6", "q6", "cb7", "p7", "q7")]
 
 
 def test_a_scan_is_whole_or_unknown() -> None:

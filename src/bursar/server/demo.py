@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Callable, Container, Sequence
 from fractions import Fraction
 from random import Random
+from typing import ClassVar
 
 from msgspec.structs import replace
 
 from ..core.facts import Batch, Cursor, Watch
-from ..core.money import Money, minor_of
+from ..core.money import Instant, Money, minor_of
 from ..core.outcomes import Unknown
 from ..core.ports import Event
 from ..engine import clock
@@ -71,53 +72,65 @@ class Node:
 SILENCE = Unknown("the demo has unplugged it for half a minute, and until it is back nothing expires")
 
 
-class Demo:
+class Shop:
+    """The customers, and what is told of them; where they pay is a subclass's."""
+
+    unit = 1_000  # the smallest amount that they can pay
+    can_move = True  # the chain goes on while its node is unplugged
+    prices: ClassVar = {"BTC/EUR": "60000.00"}
+
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.dice = say, Random()
-        self.chain = Chain(self.dice)
-        self.chain.now = clock.now()
-        self.node = Node(ChainSource(RAIL, self.chain, self.dice, clock.now, pause, Trouble()))
         self.due: list[tuple[int, str, int]] = []  # (when, to whom, how much)
         self.serial = self.ticks = 0
+        self.unplugged = False
         self.orders: dict[str, str] = {}  # invoice -> what the shop calls it
-
-    def rail(self) -> Rail:
-        grace = GRACE * SECOND
-        offer = Offer("BTC@" + RAIL, RAIL, "BTC", 11, 1_000, 2, grace, 8, address, lambda n: f"demo{n}")
-        return Rail(RAIL, self.node, offers=(offer,), scales={"BTC": 11}, blind_after=15 * SECOND, pause=0.5)
 
     def config(self, config: Config) -> Config:
         folder = config.folder / "demo"
         for link in folder.glob("postgres/elsewhere"):  # where the database had to be kept in another place
             shutil.rmtree(link.resolve(), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
-        return replace(config, data=str(folder), prices=PriceConfig({"BTC/EUR": "60000.00"}))
+        return replace(config, data=str(folder), prices=PriceConfig(dict(self.prices)))
 
     async def run(self, bursar: Bursar, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             self.ticks += 1
-            self.chain.now = clock.now()
-            for payment in [p for p in self.due if p[0] <= clock.now()]:
-                self.due.remove(payment)
-                self.pay(*payment[1:])
-            if self.ticks % int(BLOCK / TICK) == 0:
-                self.mine()
+            if self.ticks % 180 in (100, 160):
+                self.unplugged = not self.unplugged
+                self.plug()
             if self.ticks % 10 == 1:
                 await self.customer(bursar)
-            if self.ticks % 180 in (100, 160):
-                self.node.silent = not self.node.silent
+            if self.can_move or not self.unplugged:
+                self.move()
             try:
                 await asyncio.wait_for(stopping.wait(), TICK)
             except TimeoutError:
                 continue
 
-    def mine(self) -> None:
+    def move(self) -> None:
+        for payment in [p for p in self.due if p[0] <= clock.now()]:
+            self.due.remove(payment)
+            self.pay(*payment[1:])
+        if self.ticks % int(BLOCK / TICK) == 0:
+            self.mine()
         if self.ticks % 60 == 0:
-            self.chain.reorg(2)
+            self.reorganise()
             self.say("THE CHAIN TAKES BACK TWO BLOCKS, and grows three others: what stood there is judged anew")
-            self.chain.mine()
-            self.chain.mine()
-        self.chain.mine()
+
+    def rails(self) -> dict[str, Rail]:
+        """What no configuration can name."""
+        return {}
+
+    def pay(self, to: str, minor: int) -> None: ...
+
+    def mine(self) -> None: ...
+
+    def reorganise(self) -> None: ...
+
+    def plug(self) -> None: ...
+
+    def stop(self) -> None: ...
 
     async def customer(self, bursar: Bursar) -> None:
         name, parts = CUSTOMERS[self.serial % len(CUSTOMERS)]
@@ -131,11 +144,8 @@ class Demo:
         self.say(f"order {self.serial}: {what}; a customer who {name}")
         due = minor_of(way.expected.value, 11)
         for share, seconds in parts:
-            self.due.append((clock.now() + seconds * SECOND, way.address, due * share // 100))
-
-    def pay(self, to: str, minor: int) -> None:
-        tx = f"tx{self.chain.now:x}{self.dice.getrandbits(16):04x}"
-        self.chain.broadcast(Tx(tx, (f"coin-{tx}",), ((to, Money("BTC", minor)),), clock.now()))
+            amount = due * share // 100 // self.unit * self.unit
+            self.due.append((clock.now() + seconds * SECOND, way.address, amount))
 
     async def show(self, event: Event) -> None:
         """The listener: an event as a line."""
@@ -151,6 +161,42 @@ class Demo:
         text = "; ".join(filter(None, [*news, *flags, state])).format(id=id)
         if text:
             self.say(f"    {self.orders.get(id, id)}: {text}")
+
+
+class Demo(Shop):
+    """On a simulated chain."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(say)
+        self.chain = Chain(self.dice)
+        self.node = Node(ChainSource(RAIL, self.chain, self.dice, self.now, pause, Trouble()))
+
+    def now(self) -> Instant:
+        self.chain.now = clock.now()
+        return self.chain.now
+
+    def rails(self) -> dict[str, Rail]:
+        grace = GRACE * SECOND
+        offer = Offer("BTC@" + RAIL, RAIL, "BTC", 11, self.unit, 2, grace, 8, address, lambda n: f"demo{n}")
+        rail = Rail(RAIL, self.node, offers=(offer,), scales={"BTC": 11}, blind_after=15 * SECOND, pause=0.5)
+        return {RAIL: rail}
+
+    def pay(self, to: str, minor: int) -> None:
+        tx = f"tx{self.now():x}{self.dice.getrandbits(16):04x}"
+        self.chain.broadcast(Tx(tx, (f"coin-{tx}",), ((to, Money("BTC", minor)),), self.now()))
+
+    def mine(self) -> None:
+        self.now()
+        self.chain.mine()
+
+    def reorganise(self) -> None:
+        self.now()
+        self.chain.reorg(2)
+        for _ in range(3):
+            self.chain.mine()
+
+    def plug(self) -> None:
+        self.node.silent = self.unplugged
 
 
 def moved(word: str) -> str:

@@ -66,7 +66,7 @@ class PostgresStore:
     async def open(cls, dsn: str, now: Callable[[], Instant], connections: int = CONNECTIONS) -> Self:
         """`dsn`: of bursar_engine or bursar_api. Raises Explained when it does not answer, or is not migrated."""
         settings = {"autocommit": True, "prepare_threshold": 0, "options": SETTINGS}
-        pool = AsyncConnectionPool(dsn, kwargs=settings, min_size=1, max_size=connections, open=False, timeout=10)
+        pool = AsyncConnectionPool(dsn, kwargs=settings, min_size=1, max_size=connections, open=False, timeout=30)
         store = cls(pool, now)
         try:
             await pool.open(wait=True, timeout=10)
@@ -206,17 +206,11 @@ class PostgresStore:
         return await self.read(ASSIGNED, (query("assignment"), {"rail": rail, "known": known}))
 
     async def undelivered(self, sink: str, limit: int) -> Sequence[Event]:
-        if sink not in self.sinks:
-            await self.send(alone("sinks"), (query("new_sink"), {"sink": sink}))
-            self.sinks.add(sink)
-        return await self.read(EVENTS, (query("undelivered", min(limit, PAGE)), {"sink": sink}))
-
-    async def send(self, *statements: Statement) -> None:
-        """What may be done twice. Raises Explained."""
-        try:
-            await self.trip(*statements)
-        except psycopg.OperationalError as err:
-            raise unanswered(err) from err
+        params = {"sink": sink}
+        new = () if sink in self.sinks else (alone("sinks"), (query("new_sink"), params))
+        events = await self.read(EVENTS, *new, (query("undelivered", min(limit, PAGE)), params))
+        self.sinks.add(sink)
+        return events
 
     # -- Reading ------------------------------------------------------------------------------
     async def find(self, tenant: str, kind: str, value: str) -> Sequence[SubjectId]:

@@ -62,8 +62,9 @@ select coalesce(json_agg(e.body order by o.turn), '[]')::text from owed o cross 
   select body from events where sk = o.sk and version > o.confirmed order by version limit 1) e
 
 -- name: number
--- Under a lock of its own: the next one numbers only after this is committed.
-with taken as (delete from unnumbered returning id, tenant, sk, version)
+-- Under a lock of its own: the next one numbers only after this is committed. Ten times what one read returns.
+with taken as (delete from unnumbered where id = any(array(select id from unnumbered order by id limit 10000))
+  returning id, tenant, sk, version)
 insert into numbered (number, tenant, sk, version)
 select nextval('numbers'), tenant, sk, version from (select * from taken order by id) x
 

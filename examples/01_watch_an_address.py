@@ -4,7 +4,8 @@ A payment is seen in the mempool, replaced by a higher fee, and mined although i
 back by a reorganisation, and there again in the very same block; a third is received and swept while nobody watched.
 The watcher is killed in the middle and started again, and the node falls silent for a while.
 
-    python -m examples.01_watch_an_address        (in the repository, after `make test-real` has set things up)
+    python3 tools/setup.py real
+    .venv/bin/python -m examples.01_watch_an_address
 """
 
 from __future__ import annotations

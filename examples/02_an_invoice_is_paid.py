@@ -3,7 +3,8 @@ taken back by a reorganisation after it was settled. Bursar, PostgreSQL, or both
 
 In the end the receiver's file has every event of every invoice, in order, none under two ids, and the last one.
 
-    python -m examples.02_an_invoice_is_paid      (in the repository, after `make test-real` has set things up)
+    python3 tools/setup.py real
+    .venv/bin/python -m examples.02_an_invoice_is_paid
 """
 
 from __future__ import annotations

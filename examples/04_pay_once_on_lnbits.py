@@ -33,7 +33,7 @@ from bursar.engine import clock
 from bursar.engine.intake import command
 from bursar.payouts import leg
 from bursar.payouts.commands import ActOnPayout, Amount, CreatePayout, Purse
-from bursar.rails.lightning import Account, LnbitsExecutor, usual_fee, verify
+from bursar.rails.lightning import Account, LnbitsExecutor, usual_fee
 from bursar.server.config import Config, Database
 from bursar.server.rails import Rail
 from bursar.server.wiring import Bursar, wired
@@ -47,8 +47,7 @@ OVER = 200.0  # seconds after which whoever is still at work is reported
 
 def rail(url: str, key: str) -> Rail:
     account = Account(url, key)
-    spare = account.skew + account.spare
-    purse = Purse(RAIL, "BTC", SCALE, 1, lambda pay, now: verify(pay, account.network, now, spare).hash, usual_fee)
+    purse = Purse(RAIL, "BTC", SCALE, 1, account.check, usual_fee)
     return Rail(RAIL, executor=LnbitsExecutor(account, clock.now), purse=purse, scales={"BTC": SCALE})
 
 

@@ -18,7 +18,7 @@ from bursar.engine.intake import command
 from bursar.engine.reconcile import Engine, work
 from bursar.payouts import leg
 from bursar.payouts.commands import ActOnPayout, Amount, CreatePayout, Purse, act, declare
-from bursar.rails.lightning import LnbitsExecutor, usual_fee, verify
+from bursar.rails.lightning import LnbitsExecutor, usual_fee
 from bursar.store.memory import MemoryStore
 from bursar.testing.fakes.lightning import SECOND, FakeLnbits, Fault, Node
 
@@ -49,16 +49,13 @@ class Desk:
         executor = LnbitsExecutor(account, self.now, self.front)
         controllers = {c.kind: c for c in (leg.controller, balances.controller)}
         self.engine = Engine(self.store, {RAIL: executor}, controllers, self.now)
-        self.purses = {RAIL: Purse(RAIL, "BTC", 11, 1, self.check, usual_fee)}
+        self.purses = {RAIL: Purse(RAIL, "BTC", 11, 1, account.check, usual_fee)}
         lines = (Line(leg.wallet(RAIL), "BTC", OPENING), Line("equity", "BTC", -OPENING))
         opening = Spec(1, json.encode(balances.Balance(lines, "opening")), "test")
         assert run(command(self.engine, SubjectId("t", "balance", "opening"), opening)) is None
 
     def now(self) -> int:
         return self.front.node.time
-
-    def check(self, pay: Any, now: int) -> str:
-        return verify(pay, "mainnet", now, 120 * SECOND).hash
 
     def asks(self, value: str = "0.00001", **other: Any) -> CreatePayout:
         to = other.pop("to", "") or self.front.node.issue(1_000_000)

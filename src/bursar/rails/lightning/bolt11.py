@@ -6,6 +6,7 @@ millisatoshi: the library rounds what is finer."""
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from msgspec import Struct
 
@@ -69,12 +70,18 @@ class _Fields(Struct):
     secret: bool
 
 
-def _fields(text: str) -> _Fields:
+def library() -> tuple[Any, Any]:
+    """Raises Explained where it is not installed."""
     try:
         import bitstring
         import bolt11
     except ImportError as err:
         raise Explained("Lightning invoices need the extra [lightning]", "pip install 'bursar[lightning]'") from err
+    return bolt11, bitstring
+
+
+def _fields(text: str) -> _Fields:
+    bolt11, bitstring = library()
     try:
         found = bolt11.decode(text, ignore_exceptions=True)  # what it must hold is checked here
         return _Fields(

@@ -30,7 +30,7 @@ from ...core.outcomes import (
     Terms,
     Unknown,
 )
-from .bolt11 import SECOND, verify
+from .bolt11 import SECOND, Bolt11, library, verify
 
 NO_SUCH_PAYMENT = "Payment does not exist."
 BEFORE = (  # what LNbits says with HTTP 400 before it has done anything; whether the same again will be refused
@@ -53,6 +53,13 @@ class Account(Struct, frozen=True):
     spare: Instant = 60 * SECOND  # an invoice that expires sooner is not begun
     timeout_seconds: int = 20  # LNbits itself waits 5 s for its backend
 
+    def check(self, effect: Pay, now: Instant) -> str:
+        """The payment hash of the invoice, if this account may be asked to pay it. Raises ValueError."""
+        return self.invoice(effect, now).hash
+
+    def invoice(self, effect: Pay, now: Instant) -> Bolt11:
+        return verify(effect, self.network, now, self.skew + self.spare)
+
 
 class Payload(Struct, frozen=True):
     """All that sending and asking need."""
@@ -68,7 +75,8 @@ class LnbitsExecutor:
     def __init__(
         self, account: Account, now: Callable[[], Instant], transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        """`transport`: what takes the network's place in a test."""
+        """`transport`: what takes the network's place in a test. Raises Explained: the library is not installed."""
+        library()
         self.account, self.now = account, now
         self.client = httpx.AsyncClient(
             base_url=account.url,
@@ -86,9 +94,9 @@ class LnbitsExecutor:
         charge is within the fee limit: all that is known before anything leaves. Raises RailDown."""
         if not isinstance(effect, Pay):
             return Rejected("this wallet only pays", final=True)
-        account, now = self.account, self.now()
+        account = self.account
         try:
-            invoice = verify(effect, account.network, now, account.skew + account.spare)
+            invoice = account.invoice(effect, self.now())
         except ValueError as err:
             return Rejected(str(err), final=True)
         wallet = await self.wallet()

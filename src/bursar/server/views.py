@@ -233,12 +233,18 @@ def alert(s: Subject) -> Alert:
 
 def bars(s: Subject) -> list[tuple[str, str, Fraction, Fraction]]:
     """The money of an invoice as a picture: (what it is, its share in words, where it begins, how wide it is), in
-    hundredths of the price, what is missing included."""
-    b, out, at = paid.book(s), list[tuple[str, str, Fraction, Fraction]](), Fraction(0)
+    hundredths of the price, with what is missing."""
+    b, parts = paid.book(s), list[tuple[str, Fraction]]()
     for p in b.payments:
-        if p.here and p.way is not None:
-            word = "final" if p.final else p.standing.stands.value if p.counts else "aside"
-            out.append((word if p.counts else "aside", percent(p.share), at, p.share * 100))
-            at += p.share * 100
-    rest = max(Fraction(0), 1 - b.seen())
-    return [*out, ("missing", percent(rest), at, rest * 100)] if rest else out
+        came = p.standing.fact.money
+        if p.here and p.way is not None and came is not None:
+            excess = p.share * Fraction(p.excess, came.minor) if p.excess else Fraction(0)
+            word = "final" if p.final else p.standing.stands.value
+            parts += [(word if p.counts else "not counted", p.share - excess), ("too much", excess)]
+    parts.append(("missing", max(Fraction(0), 1 - b.seen())))
+    out, at = list[tuple[str, str, Fraction, Fraction]](), Fraction(0)
+    for word, share in parts:
+        if share:
+            out.append((word, percent(share), at * 100, share * 100))
+            at += share
+    return out

@@ -20,7 +20,7 @@ from ..store.memory import Row
 from .audits import SLACK, demand
 from .world import Clock, World
 
-PATIENCE = 90 * SECOND
+PATIENCE, EVER = 90 * SECOND, 10**9 * SECOND
 
 
 class Treasury:
@@ -199,7 +199,7 @@ class Treasury:
     def ended(self, subject: SubjectId, status: Status) -> None:
         match subject.kind:
             case "payout":
-                self.horizon(subject, 0)
+                self.horizon(subject, -EVER)  # when all is at rest, nothing is open but what a person knows of
                 self.payout(subject, status)
             case "allocation":
                 self.allocation(subject, status)

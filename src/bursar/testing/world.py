@@ -70,15 +70,16 @@ class World:
         self.blind_until: dict[str, Instant] = {}
         self.prices: dict[str, str] = {}
         self.receiver = Receiver()
-        self.store = store(self.clock(0, self.dice.choice((1, 1, SECOND))), self.open_transaction)
+        self.store = store(self.clock(0), self.open_transaction)
         self.store.fresh, self.store.world = [], self
 
-    def clock(self, skew: int, grain: int) -> Clock:
+    def clock(self, skew: int) -> Clock:
         """A clock that is off, and that may show two calls the same instant."""
+        grain = SECOND if self.dice.random() < self.trouble.coarse else 1
         return lambda: (self.now + skew) // grain * grain
 
     def skewed(self) -> Clock:
-        return self.clock(self.dice.randint(-SKEW // 2, SKEW // 2), self.dice.choice((1, SECOND)))
+        return self.clock(self.dice.randint(-SKEW // 2, SKEW // 2))
 
     async def open_transaction(self) -> None:
         for _ in range(20 if self.dice.random() < self.trouble.slow_commit / 2 else 1):

@@ -125,7 +125,8 @@ class BankRail:
         cut = self.dice.random() < self.trouble.cut_short
         costs = [x.cost for x in bank.landed if x.key == attempt.key and x.at <= then]
         failed = any(key == attempt.key and at <= then for at, key in bank.failed)
-        await self.pause()  # the way back: the answer is stamped when it arrives
+        for _ in range(60 if self.dice.random() < self.trouble.slow_reply else 1):
+            await self.pause()  # the way back: the answer is stamped when it arrives
         if cut:
             return Absent(bank.now() - cached, complete=False)
         if costs:

@@ -19,6 +19,7 @@ class Trouble(Struct):
     lost_question: float = 0.0
     lost_answer: float = 0.0
     late: float = 0.0
+    slow_reply: float = 0.0
     stale: float = 0.0
     cut_short: float = 0.0
     crash: float = 0.0
@@ -27,6 +28,7 @@ class Trouble(Struct):
     refusal: float = 0.0
     spurious: float = 0.0  # wake-ups without a cause
     slow_commit: float = 0.0  # transactions that stay open
+    coarse: float = 0.0  # clocks that show whole seconds
     blind: float = 0.0  # a source that answers nothing for a while
     late_commit: float = 0.0  # a COMMIT that happens after its caller was told that the connection is lost
     lie: float = 0.0  # a node says another amount than the block holds

@@ -19,7 +19,7 @@ from ..plan import Aim
 from ..simulator import Parts
 from ..world import Store
 from .mutant import Mutant
-from .reading import FORKED, LOOKING
+from .reading import FORKED, LOOKING, RACING
 from .sending import LEGS, PAYING
 
 true_save, true_edges, true_key, true_transfers = Pass.save, reconcile.edges, subject.key, ledger.transfers
@@ -214,13 +214,15 @@ MUTANTS = {
         "found here: whoever is busy is claimed first", Aim(story={"leg": 1}, rails=("cheque",)), Parts(store=Unfair)
     ),
     "erased": Mutant("a claim takes the wake-up away, and dies", PAYING, Parts(store=Erased)),
-    "unstruck": Mutant("what struck during the pass does not wake", LOOKING, Parts(store=Unstruck)),
+    "unstruck": Mutant("what struck during the pass does not wake", RACING, Parts(store=Unstruck)),
     "one_clock": Mutant("of several clocks one wakes", LOOKING, Parts(store=OneClock)),
     "unread": Mutant("a new reader does not get the last report", SHARING, Parts(store=Unread)),
     "skips": Mutant("a sink is told the latest event only", LOOKING, Parts(store=Skips)),
     "half_commit": Mutant("a commit of several subjects is no whole", SHARING, Parts(store=HalfCommit)),
     "key_by_instant": Mutant(
-        "found here: two answers of one instant are one", LEGS, swaps=((subject.key, key_by_instant),)
+        "found here: two answers of one instant are one",
+        Aim(story={"leg": 1}, trouble={"coarse": 1.0}),
+        swaps=((subject.key, key_by_instant),),
     ),
     "alerts_apart": Mutant("an alert is told in a second commit", PAYING, patches=((Pass, "save", alerts_apart),)),
     "rises_only": Mutant("an alert hears of rises only", PAYING, swaps=((reconcile.edges, rises_only),)),

@@ -317,6 +317,11 @@ YOUNG = Aim(
 )
 EARLY = Aim(story={"mine": 3, "invoice": 3, "undo": 2, "reorg": 2}, early=1.0, trouble=CALM)
 ENDS = Aim(story={"mine": 3, "invoice": 3, "blind": 2}, trouble={"lie": 0})
+RACING = Aim(
+    story={"mine": 5, "invoice": 3},
+    trouble=CALM | {"slow_commit": 1.0, "cut_short": 0, "stale": 0, "blind": 0},
+    early=0,
+)
 LYING = Aim(story={"mine": 3, "invoice": 3}, early=1.0, trouble={"lie": 0.5})
 
 MUTANTS = {
@@ -370,7 +375,7 @@ MUTANTS = {
     "scan_first": Mutant("scans before it follows", EARLY, Parts(observer=ScanFirst)),
     "scans_unripe": Mutant(
         "a scan covers a watch that the last read did not know",
-        YOUNG,
+        RACING,
         Parts(observer=ScansUnripe),
         patches=((Registration, "ripe", unripe),),
     ),

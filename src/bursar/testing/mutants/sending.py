@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ...core import proofs
-from ...core.errors import CommitLost
+from ...core.errors import CommitLost, LostRace, RailDown
 from ...core.ledger import Posting
 from ...core.outcomes import Absent, Answer, Attempt, Case, Pay, Prepared, Rejected, Unknown, Verb
 from ...core.ports import Commit, Controller, Seen, Write
@@ -132,12 +132,29 @@ async def lost_is_done(self: Pass, *records: Any, **more: Any) -> Step:
         return self.controller.next_step(after, status, self.seen())
 
 
+async def answer(p: Pass, attempt: Attempt, verb: Verb, asked: int) -> Answer:
+    rail = p.engine.executors[attempt.rail]
+    heard = sum(isinstance(r, Answer) and r.attempt == attempt.id for r in p.subject.records)
+    try:
+        said = await (rail.submit(attempt) if verb is Verb.SUBMIT else rail.lookup(attempt))
+    except RailDown as err:
+        said = Unknown(str(err))
+    return Answer(attempt.id, heard, verb, asked, said)
+
+
 async def answer_in_race(p: Pass, attempt: Attempt, verb: Verb) -> Step:
     """What was heard is lost with the race for the version."""
-    asked, rail = p.engine.now(), p.engine.executors[attempt.rail]
-    heard = sum(isinstance(r, Answer) and r.attempt == attempt.id for r in p.subject.records)
-    said = await (rail.submit(attempt) if verb is Verb.SUBMIT else rail.lookup(attempt))
-    return await p.save(Answer(attempt.id, heard, verb, asked, said))
+    return await p.save(await answer(p, attempt, verb, p.seen().now))
+
+
+async def asks_by_own_clock(p: Pass, attempt: Attempt, verb: Verb) -> Step:
+    """A question is dated by our clock, the next one is due by the store's."""
+    said = await answer(p, attempt, verb, p.engine.now())
+    try:
+        return await p.save(said)
+    except LostRace:
+        await p.engine.store.commit(Commit((Write(p.subject.id, (said,)),)))
+        raise
 
 
 async def adopts_anything(p: Pass, step: Any) -> Step:
@@ -232,10 +249,21 @@ LEGS = Aim(story={"leg": 1})
 EXPIRY = Aim(story={"leg": 1}, rails=("lnbits", "lnd"))
 SLOW = {"late": 0.9, "stale": 1.0, "refusal": 0, "cut_short": 0, "lost_question": 0, "stall": 0, "renege": 0}
 STALE = Aim(story={"leg": 1}, rails=("lnbits",), trouble=SLOW, fed=False)
+STALLED = Aim(
+    story={"leg": 1}, rails=("lnbits",), trouble=SLOW | {"slow_reply": 0.6, "stale": 0, "crash": 0}, fed=False
+)
+RACING = {"slow_commit": 1.0, "late_commit": 0, "lost_question": 0, "lost_answer": 0, "crash": 0, "renege": 0}
 REFUSING = Aim(
     story={"leg": 1},
     rails=("utxo", "exchange", "setting"),
     trouble={"refusal": 0.5, "late": 0.5, "crash": 0, "renege": 0},
+)
+TIRED = Aim(
+    story={"leg": 1},
+    rails=("setting",),
+    trouble={"late": 1.0, "refusal": 0, "cut_short": 0, "crash": 0, "renege": 0, "stall": 0},
+    fed=False,
+    steps=2200,
 )
 POOR = Aim(story={"leg": 3, "fund": 1}, trouble={"lost_question": 0, "lost_answer": 0})
 FEES = Aim(story={"leg": 3, "fund": 1, "blind": 1}, trouble={"lost_answer": 0.5, "renege": 0})
@@ -255,13 +283,15 @@ MUTANTS = {
     "absent_is_dead": Mutant("absence is believed without proof", PAYING, swaps=((proofs.fate, absent_is_dead),)),
     "read_before": Mutant("the status was read before the expiry", EXPIRY, swaps=((proofs.fate, read_before),)),
     "no_as_of": Mutant("a cached answer counts as of when we asked", STALE, swaps=((proofs.absent_after, no_as_of),)),
-    "no_asked": Mutant("an answer counts for later than it was asked", STALE, swaps=((proofs.absent_after, no_asked),)),
+    "no_asked": Mutant(
+        "an answer counts for later than it was asked", STALLED, swaps=((proofs.absent_after, no_asked),)
+    ),
     "incomplete_too": Mutant(
         "a truncated listing proves absence", EXPIRY, swaps=((proofs.absent_after, incomplete_too),)
     ),
     "no_lag": Mutant("the replica's lag is not waited for", STALE, swaps=((proofs.deadline, no_lag),)),
     "resend_any": Mutant("the same bytes go again on any rail", PAYING, swaps=((proofs.may_resend, resend_any),)),
-    "gives_up": Mutant("giving up ends the pursuit of what is open", REFUSING, swaps=((proofs.pursue, gives_up),)),
+    "gives_up": Mutant("giving up ends the pursuit of what is open", TIRED, swaps=((proofs.pursue, gives_up),)),
     "gives_up_refused": Mutant(
         "found here: a final refusal ends the pursuit of an older open attempt",
         REFUSING,
@@ -292,6 +322,11 @@ MUTANTS = {
         "a lost COMMIT is taken for a failure: declared anew under another id", LEGS, Parts(patient=False)
     ),
     "answer_in_race": Mutant("an answer is lost with the race", PAYING, swaps=((reconcile.ask, answer_in_race),)),
+    "asks_by_own_clock": Mutant(
+        "found here: a question is dated by our clock and the next one due by the store's: a storm of them",
+        Aim(story={"leg": 1}, rails=("lnbits", "lnd"), trouble={"late": 1.0, "stale": 0, "stall": 0}),
+        swaps=((reconcile.ask, asks_by_own_clock),),
+    ),
     "adopts_anything": Mutant(
         "a child that wants something else is taken for ours", TAKEN, swaps=((reconcile.declare, adopts_anything),)
     ),
@@ -308,7 +343,7 @@ MUTANTS = {
     ),
     "command_blind": Mutant(
         "a cancel is admitted on what was read, committed whatever came since",
-        Aim(story={"leg": 1, "cancel": 2}),
+        Aim(story={"leg": 1, "cancel": 3}, trouble=RACING),
         Parts(command=command_blind),
     ),
     "overspent": Mutant("a reservation is not refused where money is short", PAYING, Parts(store=Overspent)),

@@ -20,7 +20,12 @@ STORIES: Mapping[str, tuple[Mapping[str, int], tuple[str, ...]]] = {
         {"mine": 6, "invoice": 2},
         ("reorg", "undo", "back", "rbf", "snipe", "ambush", "evict", "old", "act", "price"),
     ),
-    "treasury": ({"leg": 3, "fund": 1}, ("split", "squat", "cancel", "close", "again")),
+    "treasury": ({"leg": 3, "fund": 1}, ("split", "squat", "cancel", "give_up", "again")),
+    "desk": ({"group": 2, "trade": 4, "race": 4, "drop": 1, "withdraw": 2, "close": 1}, ()),
+    "vault": (
+        {"seal": 8, "handle": 2, "send": 6, "fork": 1, "unfork": 1, "bump": 1, "award": 1, "person": 2},
+        (),
+    ),
 }
 FOUL = ("renege", "lie")  # faults that break a promise, not only a reply: in some worlds only
 

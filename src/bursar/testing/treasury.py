@@ -18,6 +18,7 @@ from ..payouts.leg import Leg
 from ..rails.sim import SECOND, TERMS, Bank, BankRail, Pause, Trouble
 from ..store.memory import Row
 from .audits import SLACK, demand
+from .plan import STORIES
 from .world import Clock, World
 
 PATIENCE, EVER = 90 * SECOND, 10**9 * SECOND
@@ -54,13 +55,13 @@ class Treasury:
                 name = dice.choice(list(self.wanted))
                 self.world.tell(f"cancel {name}")
                 self.world.act(SubjectId("t", "payout", name), "cancelled", "")
-            case "close" if self.wanted:
+            case "give_up" if self.wanted:
                 self.close(dice)
             case "again" if self.wanted:
                 self.again(dice.choice(list(self.wanted)))
             case "fund":
                 self.fund(dice.choice(self.world.plan.rails), 200)
-        return kind in ("leg", "split", "squat", "cancel", "close", "again", "fund")
+        return kind in STORIES["treasury"][0] or kind in STORIES["treasury"][1]
 
     def fund(self, rail: str, minor: int) -> None:
         self.funded[rail] += minor

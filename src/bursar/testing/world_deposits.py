@@ -17,10 +17,11 @@ from ..deposits import ACCEPTED, OVERDUE, PAIRED, UNEXPLAINED, Handle
 from ..rails.sim import SECOND, SKEW, Chain, ChainSource, Pause, Trouble, Tx
 from ..rails.sim.custodian import CREDITED_AS, Credit, Custodian, CustodianSource
 from .audits import demand
+from .plan import STORIES
 from .world import Clock, World
 
 CHAIN, CUSTODIAN, ASSET = "basechain", "custodian", "BTC"
-STORY = {"seal": 8, "handle": 2, "send": 6, "fork": 1, "unfork": 1, "bump": 1, "award": 1, "person": 2}
+STORY = dict(STORIES["vault"][0])
 PATIENCE = 120 * SECOND
 
 

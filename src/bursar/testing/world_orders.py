@@ -19,9 +19,10 @@ from ..rails.sim import SECOND, SKEW, Pause, Trouble
 from ..rails.sim.exchange import VENUES, Exchange, ExchangeRail, Order
 from ..store.memory import Row
 from .audits import SLACK, demand
+from .plan import STORIES
 from .world import Clock, World
 
-STORY = {"group": 2, "trade": 4, "race": 4, "drop": 1, "withdraw": 2, "close": 1}
+STORY = dict(STORIES["desk"][0])
 PATIENCE = 90 * SECOND
 
 

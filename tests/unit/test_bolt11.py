@@ -76,6 +76,13 @@ def test_an_amount_is_read_to_the_millisatoshi() -> None:
     assert decode(Node().issue(5_000).upper()).msat == 5_000
 
 
+def test_what_is_finer_is_not_rounded() -> None:
+    _, words = bech32_decode(Node().issue(7_000))
+    assert words is not None
+    with pytest.raises(ValueError, match="finer than a millisatoshi"):
+        decode(bech32_encode("lnbc25p", words))
+
+
 def pay(node: Node, msat: int | None, wanted: int, **other: Any) -> Pay:
     return Pay(node.issue(msat, other.get("expiry", 600)), Money(other.get("asset", "BTC"), wanted), 2_000)
 

@@ -301,6 +301,7 @@ def test_another_invoice_after_the_first_was_refused() -> None:
     assert d.go().state == "awaiting_operator" and "expires in less than" in leg.why(d.subject)
     assert d.act("replace", to=d.front.node.issue(1_000_000)) is None
     assert d.act("replace") is None  # the same command again is no news
+    assert (d.status.state, d.status.flags) == ("awaiting_bursar", frozenset())
     status = d.go(5)
     assert status.state == "settled" and status.parts == (("pay/1", "dead"), ("pay/2", "done"))
     assert len(d.front.node.landed) == 1 and d.subject.spec.generation == 2

@@ -69,6 +69,7 @@ SENT: list[tuple[int, Any, Outcome | type[Unknown]]] = [
     (520, {"detail": "Payment is still pending.", "status": "pending"}, Unknown),
     (520, {"detail": "Payment already paid.", "status": "success"}, Unknown),
     (520, {"detail": "Insufficient balance.", "status": "failed"}, Unknown),
+    (520, {"detail": "Missing BOLT11 invoice"}, Unknown),
     (401, {"detail": "No Api Key provided."}, Rejected("the wallet refuses the key: No Api Key provided.", final=True)),
     (403, {"detail": "Invalid adminkey."}, Rejected("the wallet refuses the key: Invalid adminkey.", final=True)),
     (403, None, Unknown),

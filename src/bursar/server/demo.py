@@ -7,7 +7,7 @@ import asyncio
 import shutil
 from collections.abc import Callable, Container, Sequence
 from fractions import Fraction
-from random import Random
+from secrets import SystemRandom
 from typing import ClassVar
 
 from msgspec.structs import replace
@@ -80,7 +80,7 @@ class Shop:
     prices: ClassVar = {"BTC/EUR": "60000.00"}
 
     def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.dice = say, Random()
+        self.say, self.dice = say, SystemRandom()
         self.due: list[tuple[int, str, int]] = []  # (when, to whom, how much)
         self.serial = self.ticks = 0
         self.unplugged = False
@@ -99,7 +99,7 @@ class Shop:
             if self.ticks % 180 in (100, 160):
                 self.unplugged = not self.unplugged
                 self.plug()
-            if self.ticks % 10 == 1:
+            if self.ticks % 10 == 1 and await bursar.store.cursors():
                 await self.customer(bursar)
             if self.can_move or not self.unplugged:
                 self.move()

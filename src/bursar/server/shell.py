@@ -87,7 +87,7 @@ class Shell:
                 self.at_work[claim.subject] = asyncio.create_task(take(self.bursar.engine, claim))
         if not self.at_work:
             return IDLE
-        await asyncio.wait(self.at_work.values(), timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(self.at_work.values(), timeout=IDLE)  # whole batches, unless somebody is slow
         return 0
 
     async def revive(self) -> float:

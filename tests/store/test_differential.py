@@ -225,4 +225,4 @@ def test_postgres_answers_as_memory_does() -> None:
 
 @pytest.mark.real
 def test_postgres_answers_as_memory_does_for_long() -> None:
-    asyncio.run(run(range(1000, 1300), 150))
+    asyncio.run(run(range(1000, 1150), 120))

@@ -31,8 +31,6 @@ def composed(name: str, present: frozenset[str]) -> bytes:
         match line.split():
             case ["--", "when", *words]:
                 keep.append(keep[-1] and present >= set(words) - {"and"})
-            case ["--", "unless", word]:
-                keep.append(keep[-1] and word not in present)
             case ["--", "end"]:
                 keep.pop()
             case ["--", *_]:

@@ -71,7 +71,7 @@ lines as materialized (
   select w.sk, w.c, i.* from json_to_recordset(%(transfers)s::json) as i(u int, o int, tenant text, posting text,
     account text, holder text, asset text, minor numeric) join w using (u)),
 held as materialized (
-  select c, tenant, holder, asset, min(o) as o, sum(minor) as delta,
+  select c, tenant, holder, asset, sum(minor) as delta, min(o) filter (where account <> holder and minor < 0) as o,
     sum(-minor) filter (where account <> holder and minor < 0) as asked
   from lines group by c, tenant, holder, asset),
 weighed as materialized (
@@ -138,18 +138,16 @@ sums_out as (insert into sums as s (tenant, account, asset, minor)
 -- end
 -- when until
 -- What it sleeps by, and what each clock says: it may have struck since the pass began.
+read_to as materialized (
+  select rail, position, watermark from cursors
+-- when advance
+   where rail not in (select rail from moved) union all select rail, position, watermark from moved
+-- end
+  ),
 clocks as materialized (
   select ok.sk, ok.tenant, i.*, coalesce(case i.what
--- when advance
-      when 'position' then coalesce((select a.position from moved a where a.rail = i.rail),
-        (select k.position from cursors k where k.rail = i.rail))
-      when 'watermark' then coalesce((select a.watermark from moved a where a.rail = i.rail),
-        (select k.watermark from cursors k where k.rail = i.rail))
--- end
--- unless advance
-      when 'position' then (select k.position from cursors k where k.rail = i.rail)
-      when 'watermark' then (select k.watermark from cursors k where k.rail = i.rail)
--- end
+      when 'position' then (select k.position from read_to k where k.rail = i.rail)
+      when 'watermark' then (select k.watermark from read_to k where k.rail = i.rail)
       else (select sum(s.minor) from sums s where s.tenant = i.of and s.asset = i.asset
         and s.account in (i.rail, i.rail || '.reserved')) end, 0) as value
     from json_to_recordset(%(until)s::json) as i(u int, clock text, at bigint, what text, rail text, of text, asset text)

@@ -135,7 +135,7 @@ class Shop:
     async def customer(self, bursar: Bursar) -> None:
         name, parts = CUSTOMERS[self.serial % len(CUSTOMERS)]
         self.serial += 1
-        price = f"{self.dice.randint(5, 250)}.00"
+        price = f"{9 * self.dice.randint(1, 28)}.00"  # in coins it is a round number, and so are its parts
         request = CreateInvoice(Price("EUR", price), external_id=f"order-{self.serial}", window_seconds=WINDOW)
         invoice = await bursar.invoices.create(bursar.config.tenant, request, actor="shop")
         way = invoice.ways[0]
@@ -144,7 +144,8 @@ class Shop:
         self.say(f"order {self.serial}: {what}; a customer who {name}")
         due = minor_of(way.expected.value, 11)
         for share, seconds in parts:
-            amount = due * share // 100 // self.unit * self.unit
+            amount = due * share // 100
+            assert amount % self.unit == 0
             self.due.append((clock.now() + seconds * SECOND, way.address, amount))
 
     async def show(self, event: Event) -> None:

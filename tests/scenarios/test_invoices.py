@@ -246,6 +246,22 @@ STORIES: dict[str, Callable[[], Story]] = {
         .at(300)
         .read(103)
     ),
+    "a token and what travels beside it": lambda: (
+        Story(Invoice("EUR", "50.00", (BTC, USD), 600))
+        .at(30)
+        .pays("a", 5_000, 101, money=Money("USD", 5_000))
+        .pays("a", 100, 101, movement="a:0/accompanying")
+        .at(300)
+        .read(103)
+    ),
+    "a token, where what travels beside it was not asked for": lambda: (
+        Story(Invoice("EUR", "50.00", (USD,), 600))
+        .at(30)
+        .pays("a", 5_000, 101, money=Money("USD", 5_000))
+        .pays("a", 100, 101, movement="a:0/accompanying")
+        .at(300)
+        .read(103)
+    ),
     "from before": lambda: Story().at(5).pays("old", 100_000, 95).at(30).read().at(700).read(),
     "replaced": lambda: Story().at(30).pays("a", 100_000).at(40).spends("thief", "coin-a").at(700).read(),
     "the original mined after all": lambda: (

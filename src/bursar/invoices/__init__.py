@@ -43,7 +43,7 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
         "replaced": any(p.standing.stands is Stands.DISPLACED for p in b.payments),
         "reorged": any(p.final and p.standing.stands is not Stands.INCLUDED for p in b.payments),
         "overdue": bool(overdue(s, b)),
-        "wrong_asset": any(p.way is None and p.here for p in b.payments),
+        "wrong_asset": any(p.way is None and p.here and not p.beside for p in b.payments),
         "unassigned": any(p.before and p.here and not p.accepted for p in b.payments),
         "refunded": any(p.refunded or p.trimmed for p in b.payments),
         "marked": bool(s.decisions(ACCEPTED_SHORT) or s.decisions(ACCEPTED)),

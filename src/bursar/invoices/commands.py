@@ -75,7 +75,8 @@ def declare(
     prices: Mapping[str, str],
     now: Instant,
 ) -> tuple[Invoice, Decision]:
-    """The invoice and its first quote. Raises Invalid: a bound, an address, a price that is missing."""
+    """The invoice and its first quote. Raises Invalid: a bound, an address, a price that is missing, a rail that has
+    not been read yet, so that nobody knows what was there before."""
     if request.preset not in PRESETS:
         raise Invalid(f"there is no preset {request.preset!r}", "known: " + ", ".join(filter(None, PRESETS)))
     preset = PRESETS[request.preset]
@@ -95,6 +96,9 @@ def declare(
         check(invoice)
     except ValueError as err:
         raise Invalid(str(err)) from err
+    for offer, _ in ways:
+        if cursors.get(offer.rail, Cursor()) == Cursor():
+            raise Invalid(f"{offer.rail} has not been read yet", "ask again once bursar sources shows a block of it")
     first = quote(invoice, prices, now)
     if first is None:
         raise Invalid(

@@ -37,6 +37,11 @@ class Payment(Struct, frozen=True):
         return self.standing.stands in (Stands.PENDING, Stands.INCLUDED) and not self.refunded
 
     @property
+    def beside(self) -> bool:
+        """Its rail lets no token travel without it: it counts where it is asked for, and is never too much."""
+        return self.movement.endswith("/accompanying")
+
+    @property
     def counts(self) -> bool:
         return self.way is not None and not self.refunded and (self.accepted or not self.late and not self.before)
 
@@ -65,7 +70,7 @@ class Book(Struct, frozen=True):
 
     invoice: Invoice
     quotes: tuple[Quote, ...]
-    payments: tuple[Payment, ...]  # final ones first, then in the order in which they were first seen
+    payments: tuple[Payment, ...]  # final ones first, then as they were first seen; last what only travels beside
     contradicted: bool
     cancelled: bool
 
@@ -117,7 +122,7 @@ def book(s: Subject) -> Book:
                 trimmed=movement in trimmed,
             )
         )
-    payments.sort(key=lambda p: (not p.final, first_seen(p.standing), p.movement))
+    payments.sort(key=lambda p: (p.beside, not p.final, first_seen(p.standing), p.movement))
     cancelled = bool(s.decisions("cancelled"))
     return cover(Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)), cancelled))
 
@@ -131,7 +136,8 @@ def cover(b: Book) -> Book:
         money = p.standing.fact.money
         if p.here and p.counts and p.way is not None and money is not None:
             missing = max(Fraction(0), 1 - covered) * b.quotes[p.quote].expected[p.way.name]
-            p = replace(p, excess=max(0, money.minor - int(-(-missing // 1))))  # what is due, rounded up
+            beyond = max(0, money.minor - int(-(-missing // 1)))  # what is due, rounded up
+            p = replace(p, excess=0 if p.beside else beyond)
             covered += p.share
         out.append(p)
     return replace(b, payments=tuple(out))

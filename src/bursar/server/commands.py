@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from .. import alerts
 from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
-from ..core.ports import Refused, Store, Write
+from ..core.ports import Conflict, Refused, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
 from ..engine.intake import command
 from ..engine.reconcile import BURSAR, Engine
@@ -98,7 +98,10 @@ class Desk:
             record, more = records(subject)
             try:
                 return accepted(await command(self.engine, to, record, *more))
-            except (LostRace, CommitLost):
+            except LostRace as err:
+                if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
+                    raise Clash("it is taken: another one has this name", "one invoice is paid by one payout") from err
+            except CommitLost:
                 continue  # read again: it may be there
         raise Clash(BUSY, "ask again")
 

@@ -13,6 +13,15 @@ from .config import Config, parse, read
 from .shell import Shell
 from .wiring import Bursar, Rail, wired
 
+READS = 100  # looks, a tenth of a second apart, for the first read of every rail; who needs longer is refused invoices
+
+
+async def first_reads(bursar: Bursar) -> None:
+    for _ in range(READS):
+        if set(bursar.observers) <= set(await bursar.store.cursors()):
+            return
+        await asyncio.sleep(0.1)
+
 
 @asynccontextmanager
 async def open(
@@ -35,6 +44,7 @@ async def open(
         shell = Shell(bursar, logging.getLogger("bursar").warning, asyncio.Event())
         running = asyncio.create_task(shell.run())
         try:
+            await first_reads(bursar)
             yield bursar
         finally:
             shell.stopping.set()

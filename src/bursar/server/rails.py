@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -17,6 +18,7 @@ from ..rails.bitcoin import addresses, xpub
 from ..rails.bitcoin.rpc import Node
 from ..rails.bitcoin.source import SCALE, STEP, BitcoinSource
 from ..rails.cardano import ADA, ADA_SCALE, CONFIRMATIONS, DEPTH, GRACE, NETWORKS, Endpoint, KoiosSource, key_of, tokens
+from ..rails.lightning import Account, LnbitsExecutor, usual_fee
 from .config import RailConfig
 
 SECOND = 1_000_000
@@ -105,6 +107,24 @@ async def cardano(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
     )
 
 
+async def lightning(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:
+    """A wallet on LNbits, to pay out of. Raises Explained."""
+    wallet = config.wallet
+    if wallet is None:
+        raise Explained(f"{name} has no wallet", 'wallet = { url = "https://…", key = "LNBITS_ADMIN_KEY" }')
+    secret = os.environ.get(wallet.key)
+    if not secret:
+        raise Explained(f"{name}: the environment variable {wallet.key} is empty", "it holds the wallet's admin key")
+    try:
+        account = Account(wallet.url, secret, wallet.network, wallet.refuses_expired)
+        executor = LnbitsExecutor(account, clock.now)
+    except ValueError as err:
+        raise Explained(f"{name} is configured wrongly: {err}") from err
+    stack.push_async_callback(executor.close)
+    purse = Purse(name, "BTC", SCALE, 1, account.check, usual_fee)
+    return Rail(name, executor=executor, purse=purse, scales={"BTC": SCALE})
+
+
 def confirmations(name: str, config: RailConfig, usual: int) -> int:
     """Raises Explained."""
     if config.confirmations is not None and config.confirmations < 1:
@@ -124,7 +144,7 @@ def deriving(name: str, key: str, chain: addresses.Chain) -> Callable[[int], str
     return derive
 
 
-RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin, "cardano": cardano}
+RAILS: Mapping[str, Builder] = {"bitcoin": bitcoin, "litecoin": bitcoin, "cardano": cardano, "lightning": lightning}
 
 
 async def build(name: str, config: RailConfig, stack: AsyncExitStack) -> Rail:

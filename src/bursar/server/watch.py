@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Container, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct, json
 
-from ..core.errors import CommitLost, Explained, RailDown
+from ..core.errors import CommitLost, Explained
 from ..core.facts import LIVE, Batch, Cursor, Fact, Place, Standing, Stands, Watch
 from ..core.money import Instant
 from ..core.outcomes import Unknown
-from ..core.ports import Controller, Seen, Source
+from ..core.ports import Controller, Seen
 from ..core.steps import Decide, Step, Wait, at_position
 from ..core.subject import FINAL, Mover, Spec, Status, Subject, SubjectId
 from ..engine import clock
@@ -110,39 +110,14 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
 controller = Controller("address", status, next_step)
 
 
-class Heard:
-    """A source, and why it could not be read: a scan without an answer is silence too."""
-
-    def __init__(self, source: Source) -> None:
-        self.source, self.silence = source, dict[str, str]()
-
-    async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
-        try:
-            return self.note("follow", await self.source.follow(cursor, keys))
-        except RailDown as err:
-            return self.note("follow", Unknown(str(err)))
-
-    async def scan(self, upto: Cursor, watches: Sequence[Watch]) -> Batch | Unknown:
-        try:
-            return self.note("scan", await self.source.scan(upto, watches))
-        except RailDown as err:
-            return self.note("scan", Unknown(str(err)))
-
-    def note(self, what: str, read: Batch | Unknown) -> Batch | Unknown:
-        self.silence.pop(what, None)
-        if isinstance(read, Unknown):
-            self.silence[what] = read.reason
-        return read
-
-
 class Watcher:
     """One address. `say` gets every line."""
 
     def __init__(self, rail: Rail, address: str, say: Callable[[Line], None], now: Callable[[], Instant]) -> None:
         assert rail.source is not None
         self.rail, self.address, self.say, self.now = rail, address, say, now
-        self.heard, self.store = Heard(rail.source), MemoryStore(now)
-        self.observer = Observer(self.store, rail.name, self.heard)
+        self.store = MemoryStore(now)
+        self.observer = Observer(self.store, rail.name, rail.source)
         self.engine = Engine(self.store, {}, {controller.kind: controller}, now)
         self.subject = SubjectId("watch", controller.kind, address)
         self.told: dict[str, tuple[Stands, Place | None]] = {}
@@ -176,13 +151,13 @@ class Watcher:
         cursor = (await self.store.cursors())[self.rail.name]
         for line in self.changes(subject, cursor):
             self.say(line)
-        self.sight(cursor, bool(covered))
+        self.sight(cursor, bool(covered), read.reason if isinstance(read, Unknown) else "")
         moved = isinstance(read, Batch) and read.cursor.position > self.observer.position
         return 0.0 if moved else self.rail.pause
 
-    def sight(self, cursor: Cursor, covered: bool) -> None:
+    def sight(self, cursor: Cursor, covered: bool, reason: str) -> None:
         """One line when the source falls silent, one when all that it missed has been told."""
-        reason, now = next(iter(self.heard.silence.values()), ""), self.now()
+        now = self.now()
         if not reason and covered and now - cursor.watermark > self.rail.blind_after:
             reason = f"nothing newer has been read for {self.rail.blind_after // 1_000_000} seconds"
         if reason and self.sighted is not False:

@@ -50,12 +50,12 @@ select count(*) from (select from heads where sk = any(array(
 
 -- name: commit
 with w as materialized (
-  select i.*, s.sk, coalesce(h.version, 0) as was, h.serial
+  select i.*, s.sk, coalesce(h.version, 0) as was, h.records, h.serial
     from json_to_recordset(%(writes)s::json) as i(u int, c int, tenant text, kind text, id text, expect bigint,
       until boolean, due bigint, state text, mover text, status text)
     left join lateral (select sk from subjects s where (s.tenant, s.kind, s.id) = (i.tenant, i.kind, i.id) offset 0) s
       on true
-    left join lateral (select version, serial from heads h where h.sk = s.sk offset 0) h on true),
+    left join lateral (select version, records, serial from heads h where h.sk = s.sk offset 0) h on true),
 -- when records
 given as materialized (
   select w.sk, w.c, i.* from json_to_recordset(%(records)s::json) as i(u int, o int, key text, type text, essence text,
@@ -309,7 +309,9 @@ bumps as materialized (
   ),
 -- `late`: woken again after it went to sleep. `lost`: a pass that was too slow must not keep others waiting.
 touched as materialized (
-  select b.*, ok.u, ok.until, ok.due, h.tenant, h.version, h.records, h.serial, b.after > 0 as late from (
+  select b.*, ok.u, ok.until, ok.due, b.after > 0 as late, coalesce(ok.tenant, h.tenant) as tenant,
+    coalesce(ok.was, h.version) as version, coalesce(ok.records, h.records) as records,
+    coalesce(ok.serial, h.serial) as serial from (
     select sk, sum(k)::int as k, coalesce(sum(k) filter (where phase <= 0), 0) as returned,
       coalesce(sum(k) filter (where phase = 1), 0) + coalesce(sum(k) filter (where slept), 0) as after,
       sum(landed)::int as landed, bool_or(lost) as lost
@@ -317,8 +319,8 @@ touched as materialized (
       union all select sk, 1, 0, false, 1, false from fresh
       union all select sk, 1, 0, false, 0, false from ok
       union all select sk, 1, 0, false, 0, true from refused where what = 'version') x group by sk) b
-  cross join lateral (select tenant, version, records, serial from heads h where h.sk = b.sk offset 0) h
-  left join ok using (sk)),
+  left join ok using (sk)
+  left join lateral (select * from heads h where h.sk = b.sk and ok.sk is null offset 0) h on true),
 born as materialized (
   select sk, nextval('serials') as serial from (select sk from touched where serial is null and k > 0 order by u) x),
 heads_out as (update heads h set version = h.version + t.k, records = h.records + t.landed,

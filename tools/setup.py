@@ -3,7 +3,7 @@
 Usage: `python3 tools/setup.py run|test|real|node`; the standard library alone, Python 3.11 or newer.
   run    .venv with what `make run` needs
   test   .venv with the tests' packages too; litecoind and the Cardano ledger where they can be had
-  real   all of test; btcd and LNbits too
+  real   all of test; btcd, LNbits and Chromium too
   node   all of run; litecoind
 A server that can't be had is named in a sentence and is no error here: its tests skip, or fail where CI=true.
 It does not run anything that it installed.
@@ -125,17 +125,26 @@ def testing(lock: int) -> None:
     environment(ROOT / ".venv", "test", ["requirements-test.lock"], editable=True, lock=lock)
 
 
-def litecoind(lock: int) -> None:
-    """A real Bitcoin-type node, from Debian's packages; only root can install one."""
-    if shutil.which("litecoind") or Path("/usr/lib/litecoin/litecoind").exists():
-        return
+def packaged(names: list[str], hint: str, lock: int) -> None:
+    """Debian's packages; only root can install them."""
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        raise Unfinished("litecoind is not installed. On Debian and Ubuntu, as root: apt-get install litecoind")
-    say("litecoind, by apt-get")
-    hint = "Without it the tests on a real node can't run."
+        raise Unfinished(f"{names[0]} is not installed. On Debian and Ubuntu, as root: apt-get install {names[0]}")
+    say(f"{names[0]}, by apt-get")
     run(["apt-get", "-qq", "update"], hint, lock)
     quiet: list[str | Path] = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]
-    run([*quiet, "install", "-y", "--no-install-recommends", "litecoind"], hint, lock)
+    run([*quiet, "install", "-y", "--no-install-recommends", *names], hint, lock)
+
+
+def litecoind(lock: int) -> None:
+    """A real Bitcoin-type node."""
+    if not (shutil.which("litecoind") or Path("/usr/lib/litecoin/litecoind").exists()):
+        packaged(["litecoind"], "Without it the tests on a real node can't run.", lock)
+
+
+def chromium(lock: int) -> None:
+    """A browser for the tests of the pages."""
+    if not shutil.which("chromium"):
+        packaged(["chromium", "fonts-dejavu-core"], "Without it the tests of the pages can't run.", lock)
 
 
 def cardano_ledger(lock: int) -> None:
@@ -181,7 +190,7 @@ SERVERS: dict[str, list[Step]] = {
     "run": [],
     "node": [litecoind],
     "test": [litecoind, cardano_ledger],
-    "real": [litecoind, cardano_ledger, btcd, lnbits],
+    "real": [litecoind, cardano_ledger, btcd, lnbits, chromium],
 }
 
 

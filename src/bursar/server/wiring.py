@@ -34,7 +34,9 @@ SECOND = 1_000_000
 
 ALERTS = {  # (kind, flag) -> when it is an alert; docs/runbook has a page for each flag
     ("invoice", "late"): alerts.Rule(dwell=30 * SECOND),
+    ("invoice", "short"): alerts.Rule(),
     ("invoice", "overdue"): alerts.Rule(),
+    ("invoice", "paid_after_cancel"): alerts.Rule(),
     ("invoice", "reorged"): alerts.Rule(latched=True),
     ("invoice", "wrong_asset"): alerts.Rule(),
     ("invoice", "unassigned"): alerts.Rule(),

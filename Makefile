@@ -40,11 +40,11 @@ checks:
 test:
 	@$(SETUP) test
 	@$(MAKE) --no-print-directory checks
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist worksteal
 
 test-real:
 	@$(SETUP) real
-	@$(BIN)/pytest -q -m real
+	@$(BIN)/pytest -q -m real -n 2 --dist worksteal
 
 soak:
 	@$(SETUP) real

@@ -23,8 +23,8 @@ from bursar.invoices.spec import Invoice, Way, quote
 
 GOLDEN = Path(__file__).parent / "invoices"
 SECOND = 1_000_000
-BTC = Way("BTC@bitcoin", "bitcoin", "BTC", "script", "bc1shop", 8, 1, 3, 60 * SECOND, 90, 100, 0)
-USD = Way("USD@bitcoin", "bitcoin", "USD", "script", "bc1shop", 2, 1, 3, 60 * SECOND, 90, 100, 0)
+BTC = Way("BTC@bitcoin", "bitcoin", "BTC", "script", "bc1shop", 8, 1, 3, 60 * SECOND, 90, 100, ("b100",))
+USD = Way("USD@bitcoin", "bitcoin", "USD", "script", "bc1shop", 2, 1, 3, 60 * SECOND, 90, 100, ("b100",))
 PRICES = {"BTC/EUR": "50000", "USD/EUR": "1"}
 
 

@@ -121,5 +121,5 @@ def way_of(offer: Offer, address: str, cursor: Cursor) -> Way:
         offer.grace,
         max(0, cursor.position - offer.depth),
         cursor.position,
-        cursor.branch,
+        cursor.trail[-offer.depth :] if offer.depth else (),
     )

@@ -161,12 +161,11 @@ def cheapest(quotes: tuple[Quote, ...], standing: Standing, way: Way | None) -> 
 
 
 def from_before(standing: Standing, way: Way) -> bool:
-    """It stood in a block of the branch that the invoice was declared on. Only a later re-mining of something first
+    """It stood in a block that had been read when the invoice was declared. Only a later re-mining of something first
     seen later counts."""
-    return any(
-        fact.place is not None and fact.place.position <= way.position and fact.branch <= way.branch
-        for fact in standing.seen
-    )
+    firm = way.position - len(way.trail)
+    places = (fact.place for fact in standing.seen)
+    return any(place is not None and (place.position <= firm or place.hash in way.trail) for place in places)
 
 
 def postings(s: Subject, b: Book) -> tuple[Posting, ...]:

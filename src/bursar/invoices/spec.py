@@ -27,8 +27,8 @@ class Way(Struct, frozen=True):
     confirmations: int
     grace: Instant  # how long inclusion may take: a payment is not late for the rail's own delay
     since: int  # blocks are scanned from here: the position at declaration less the reorg depth
-    position: int  # of the rail's cursor at declaration ...
-    branch: int  # ... and its branch: what stood in a block by then is not for us
+    position: int  # of the rail's cursor at declaration: what stood in a block by then is not for us ...
+    trail: tuple[str, ...]  # ... which of the last blocks these were; those below can not be disconnected
 
 
 class Invoice(Struct, frozen=True):

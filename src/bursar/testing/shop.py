@@ -85,7 +85,7 @@ class Shop:
             patience_seconds=dice.choice((30, 200)),
         )
         asked = self.invoices[name] = Asked(replace(spec, ways=(self.way(name, early),)), self.ends(spec))
-        if early != "known":
+        if not early or early == "slow":
             asked.before = self.verdicts.mined()
 
         def declare() -> None:
@@ -105,10 +105,10 @@ class Shop:
 
     def way(self, name: str, early: str) -> Way:
         cursor = self.world.store.rail(RAIL).cursor
-        position, since = cursor.position, max(0, cursor.position - self.back)
+        position, since, trail = cursor.position, max(0, cursor.position - self.back), cursor.trail
         if early == "old":
-            position, since = -1, 0
-        judged = CONFIRMATIONS, GRACE, since, position, cursor.branch
+            position, since, trail = -1, 0, ()
+        judged = CONFIRMATIONS, GRACE, since, position, trail
         return Way(f"{ASSET}@{RAIL}", RAIL, ASSET, name, name, 0, 1, *judged)
 
     def declare(self, name: str, asked: Asked) -> None:

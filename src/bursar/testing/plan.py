@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..rails.sim import TERMS, Trouble
 
-STEPS = 1400
+STEPS = 1100
 RATE = 0.03  # of steps at which something happens
 ANYWHERE = ("blind", "third")  # happens to whatever is there
 # scene -> (what always happens there, what happens in some worlds): kind of happening -> how often, against the others

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from ..core.ledger import RESERVED, available
 from ..core.money import Money
-from ..core.outcomes import Attempt
+from ..core.outcomes import Answer, Attempt, Verb
 from ..core.proofs import Fate, fate
 from ..core.subject import UNDECLARED, Decision, Mover, Spec, Status, Subject, SubjectId
 from ..payouts import allocation, leg
 from ..payouts.leg import Leg
-from ..rails.sim import SECOND, TERMS, Bank, BankRail, Pause, Trouble
+from ..rails.sim import LAG, SECOND, SKEW, TERMS, Bank, BankRail, Pause, Trouble
 from ..store.memory import Row
 from .audits import SLACK, demand
 from .plan import STORIES
@@ -166,6 +166,19 @@ class Treasury:
         """Whoever has something open past its horizon has told somebody."""
         if subject.kind == "payout":
             self.horizon(subject, SLACK)
+            self.patient(subject)
+
+    def patient(self, subject: SubjectId) -> None:
+        """A rail is not asked again before the pause is over, or the deadline at which only a question proves."""
+        records = self.world.store.rows[subject].records
+        for attempt in [r for r in records if isinstance(r, Attempt)]:
+            expires = attempt.prepared.expires_at
+            ends = expires + LAG + SKEW if expires else EVER
+            answers = [r for r in records if isinstance(r, Answer) and r.attempt == attempt.id]
+            for r in [r for r in answers if r.n and r.verb is Verb.LOOKUP]:
+                known = answers[r.n - 1]  # the last that the asker knew of
+                soon = known.verb is Verb.LOOKUP and known.asked + leg.PAUSE > r.asked <= ends
+                demand(not soon, subject.id, attempt.id, "is asked about again at", r.asked)
 
     def horizon(self, subject: SubjectId, slack: int) -> None:
         row = self.world.store.rows[subject]

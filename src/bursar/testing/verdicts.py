@@ -96,8 +96,13 @@ class Verdicts:
         covered = all(r.covered(cursor) for w, r in row.watches.items() if w.since != LIVE)
         drifts = () if self.pool_branch == cursor.branch else (Stands.ADRIFT,)
         by = min(cursor.watermark, world.now)
+        since = min(w.since for w in row.watches if w.since != LIVE)
+        below = {tx.id for b in self.line()[:since] for tx in b.txs}
+        spent = [tx.spends[0] for tx in self.chain.txs]
+        rivals = {thing for thing in spent if spent.count(thing) > 1}
         for tx in self.paying(name):
-            if covered and self.chain.since.get(tx.id, world.now + 1) <= by:
+            doubt = 2 * (LAG + SKEW) if tx.spends[0] in rivals else 0  # until it is known that the rival has gone
+            if covered and tx.id not in below and self.chain.since.get(tx.id, world.now + 1) <= by - doubt:
                 seen = tx.id in ours and ours[tx.id].stands in (Stands.PENDING, Stands.INCLUDED, *drifts)
                 demand(seen, tx.id, "pays", name, "and has been there since before", by, ":", ours.get(tx.id))
         ends = self.deadline(row) + GRACE
@@ -187,13 +192,19 @@ class Verdicts:
             return
         self.glanced(subject)
         name, row = subject.id.rstrip("'"), self.world.store.rows[subject]
-        there = [(t, b) for b in self.chain.head.blocks for t in b.txs if t.outs[0][0] == name]
+        since, told = min(w.since for w in row.watches if w.since != LIVE), {f.tx for f in facts(row)}
+        there = [
+            (t, b)
+            for n, b in enumerate(self.chain.head.blocks)
+            for t in b.txs
+            if t.outs[0][0] == name and (n >= since or t.id in told)
+        ]
         kept = [t for t, _ in there if ("refunded", f"{t.id}:0") not in acts(row)]
         final = sum(x.minor for p in status.postings for x in p.lines if x.account.startswith("received:"))
         demand(final == sum(t.outs[0][1].minor for t in kept), name, ": ledger holds", final, ", chain", kept)
         demand(status.state in OVER or status.mover is Mover.OPERATOR, name, "ends", status.state)
-        told = status.state == "settled" or not kept or status.mover is Mover.OPERATOR
-        demand(told, name, ": money and nobody told")
+        asked = status.state == "settled" or not kept or status.mover is Mover.OPERATOR
+        demand(asked, name, ": money and nobody told")
         ends = self.invoices[name].ends + GRACE
         prompt = sum(
             t.outs[0][1].minor
@@ -230,6 +241,10 @@ class Verdicts:
 
 def standing(subject: SubjectId, row: Row) -> dict[str, Standing]:
     return Subject(subject, row.version, row.records).standing
+
+
+def facts(row: Row) -> list[Fact]:
+    return [r for r in row.records if isinstance(r, Fact)]
 
 
 def acts(row: Row) -> set[tuple[str, str]]:

@@ -102,7 +102,9 @@ class World:
         """It arrives late, aimed at the deadline that it names: uniform dice hardly ever hit one."""
         d, ends = self.dice, attempt.prepared.expires_at
         aimed = ends is not None and d.random() < 0.6
-        due = (ends or 0) + d.randint(-10, 3) * SECOND if aimed else self.now + d.randint(0, 90) * SECOND
+        promised = not self.trouble.renege or d.random() < 0.5
+        near = d.randint(-10, 3) if promised else d.randint(5, 60)
+        due = (ends or 0) + near * SECOND if aimed else self.now + d.randint(0, 90) * SECOND
         self.later(max(due, self.now), lambda: place.arrive(attempt))
 
     # -- clients ----------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..simulator import Parts
 from ..world import Store
 from .mutant import Mutant
 from .reading import FORKED, LOOKING, RACING
-from .sending import LEGS, PAYING
+from .sending import PAYING
 
 true_save, true_edges, true_key, true_transfers = Pass.save, reconcile.edges, subject.key, ledger.transfers
 

@@ -322,6 +322,7 @@ RACING = Aim(
     trouble=CALM | {"slow_commit": 1.0, "cut_short": 0, "stale": 0, "blind": 0},
     early=0,
 )
+UNRIPE = Aim(story={"mine": 5, "invoice": 3}, trouble=RACING.trouble, early=1.0)
 LYING = Aim(story={"mine": 3, "invoice": 3}, early=1.0, trouble={"lie": 0.5})
 
 MUTANTS = {
@@ -375,7 +376,7 @@ MUTANTS = {
     "scan_first": Mutant("scans before it follows", EARLY, Parts(observer=ScanFirst)),
     "scans_unripe": Mutant(
         "a scan covers a watch that the last read did not know",
-        RACING,
+        UNRIPE,
         Parts(observer=ScansUnripe),
         patches=((Registration, "ripe", unripe),),
     ),

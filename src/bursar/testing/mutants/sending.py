@@ -246,7 +246,9 @@ def paying(**more: Any) -> Controller:
 
 PAYING = Aim(story={"leg": 4, "split": 1, "fund": 1, "cancel": 2, "blind": 1})
 LEGS = Aim(story={"leg": 1})
-EXPIRY = Aim(story={"leg": 1}, rails=("lnbits", "lnd"))
+LATE = {"late": 0.9, "stall": 0, "crash": 0, "renege": 0, "refusal": 0}
+EXPIRY = Aim(story={"leg": 1}, rails=("lnbits", "lnd"), trouble=LATE | {"stale": 0.2, "cut_short": 0}, fed=False)
+CUT = Aim(story={"leg": 1}, rails=("lnbits", "lnd"), trouble=LATE | {"stale": 0.2, "cut_short": 0.5}, fed=False)
 SLOW = {"late": 0.9, "stale": 1.0, "refusal": 0, "cut_short": 0, "lost_question": 0, "stall": 0, "renege": 0}
 STALE = Aim(story={"leg": 1}, rails=("lnbits",), trouble=SLOW, fed=False)
 STALLED = Aim(
@@ -286,9 +288,7 @@ MUTANTS = {
     "no_asked": Mutant(
         "an answer counts for later than it was asked", STALLED, swaps=((proofs.absent_after, no_asked),)
     ),
-    "incomplete_too": Mutant(
-        "a truncated listing proves absence", EXPIRY, swaps=((proofs.absent_after, incomplete_too),)
-    ),
+    "incomplete_too": Mutant("a truncated listing proves absence", CUT, swaps=((proofs.absent_after, incomplete_too),)),
     "no_lag": Mutant("the replica's lag is not waited for", STALE, swaps=((proofs.deadline, no_lag),)),
     "resend_any": Mutant("the same bytes go again on any rail", PAYING, swaps=((proofs.may_resend, resend_any),)),
     "gives_up": Mutant("giving up ends the pursuit of what is open", TIRED, swaps=((proofs.pursue, gives_up),)),
@@ -324,7 +324,7 @@ MUTANTS = {
     "answer_in_race": Mutant("an answer is lost with the race", PAYING, swaps=((reconcile.ask, answer_in_race),)),
     "asks_by_own_clock": Mutant(
         "found here: a question is dated by our clock and the next one due by the store's: a storm of them",
-        Aim(story={"leg": 1}, rails=("lnbits", "lnd"), trouble={"late": 1.0, "stale": 0, "stall": 0}),
+        Aim(story={"leg": 1}, rails=("lnbits", "lnd"), trouble=LATE | {"coarse": 1.0, "slow_reply": 0}, fed=False),
         swaps=((reconcile.ask, asks_by_own_clock),),
     ),
     "adopts_anything": Mutant(

@@ -245,6 +245,25 @@ def test_calls_of_one_moment_are_one_and_keep_their_order_within_a_name() -> Non
     asyncio.run(scene())
 
 
+def test_nobody_waits_for_a_batch_that_nobody_begins() -> None:
+    async def run(items: Sequence[int]) -> list[int | BaseException]:
+        await asyncio.sleep(0)
+        return list(items)
+
+    async def scene() -> None:
+        for width in (1, 2):
+            batches: Batches[int, int] = Batches(run, lambda item: [item % 5], width)
+
+            async def ask(batches: Batches[int, int] = batches) -> None:
+                for n in range(200):
+                    assert await batches(n) == n
+
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(ask() for _ in range(4)))
+
+    asyncio.run(scene())
+
+
 def test_a_hundred_passes_cost_few_trips() -> None:
     async def scene() -> None:
         trips = 0

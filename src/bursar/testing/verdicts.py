@@ -192,7 +192,7 @@ class Verdicts:
             return
         self.glanced(subject)
         name, row = subject.id.rstrip("'"), self.world.store.rows[subject]
-        since, told = min(w.since for w in row.watches if w.since != LIVE), {f.tx for f in facts(row)}
+        since, told = min(w.since for w in row.watches if w.since != LIVE), {f.tx for f in facts(row) if f.place}
         there = [
             (t, b)
             for n, b in enumerate(self.chain.head.blocks)

@@ -61,7 +61,7 @@ def test_the_ledger_is_level(levels: list[list[Posting]]) -> None:
 
     def walk(road: list[list[Posting]]) -> dict[tuple[str, str], int]:
         sums: dict[tuple[str, str], int] = {}
-        for before, after in zip([[], *road], road):
+        for before, after in zip([[], *road], road, strict=False):
             for line in transfers(before, after):
                 sums[line.account, line.asset] = sums.get((line.account, line.asset), 0) + line.minor
         return {k: v for k, v in sums.items() if v}

@@ -49,6 +49,7 @@ test-real:
 soak:
 	@$(SETUP) real
 	@$(BIN)/bursar simulate --seeds 100000
+	@$(BIN)/pytest -q -m soak -n 2 --dist worksteal
 	@BURSAR_KILLS=200 $(BIN)/pytest -q -m real -k sigkill
 
 bench:

@@ -32,13 +32,13 @@ def test_no_world_shows(name: str, alone: ProcessPoolExecutor) -> None:
     assert got.caught == 0, f"seed {got.first}: {got.said}"
 
 
-@pytest.mark.real
+@pytest.mark.soak
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_hunt_finds(name: str, alone: ProcessPoolExecutor) -> None:
     assert alone.submit(hunt, 300, name).result().caught >= ENOUGH, MUTANTS[name].says
 
 
-@pytest.mark.real
+@pytest.mark.soak
 @pytest.mark.parametrize("name", EQUIVALENT)
 def test_the_hunt_does_not_find(name: str, alone: ProcessPoolExecutor) -> None:
     got = alone.submit(hunt, 300, name).result()

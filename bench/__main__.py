@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - set(PARTS):
         print(f"there is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # an exit clears away: servers, folders
     began, rows = time.perf_counter(), list[Row]()
     print(HEADER)
     with Cluster() as cluster:

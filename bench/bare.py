@@ -82,28 +82,26 @@ def write(connection: Connection, schema: Schema, changes: Sequence[Change]) -> 
 
 
 class Copied:
-    """COPY to a temporary table, then one statement from there, for each table and verb; in one transaction. The rows
-    come ready encoded."""
+    """COPY to a temporary table, then one statement from there, for each table and verb; in one transaction. The client
+    has its rows as tuples, their documents as text."""
 
     def __init__(self, connection: Connection, schema: Schema, changes: Sequence[Change]) -> None:
-        self.connection, self.steps = connection, list[tuple[bytes, bytes, bytes]]()
+        self.connection, self.steps = connection, list[tuple[bytes, list[list[object]], bytes]]()
         for c in changes:
             staged = f"in_{c.verb}_{c.table}"
-            connection.execute(
-                f"create temp table if not exists {staged} (like {c.table}) on commit delete rows".encode()
-            )
-            copy = f"copy {staged} from stdin".encode()
-            self.steps.append((copy, self.encoded(c), schema.statement(c, f"{staged} i")))
-
-    def encoded(self, c: Change) -> bytes:
-        """As COPY takes them: by the server itself."""
-        query = f"copy (select * from json_populate_recordset(null::{c.table}, %s::json)) to stdout".encode()
-        with self.connection.cursor() as cursor, cursor.copy(query, [json.encode(c.rows).decode()]) as stream:
-            return b"".join(bytes(data) for data in stream)
+            make = f"create temp table if not exists {staged} (like {c.table}) on commit delete rows"
+            connection.execute(make.encode())
+            rows = [[plain(row[column]) for column in schema.columns[c.table]] for row in c.rows]
+            self.steps.append((f"copy {staged} from stdin".encode(), rows, schema.statement(c, f"{staged} i")))
 
     def run(self) -> None:
         with self.connection.transaction(), self.connection.cursor() as cursor:
-            for copy, data, statement in self.steps:
+            for copy, rows, statement in self.steps:
                 with cursor.copy(copy) as stream:
-                    stream.write(data)
+                    for row in rows:
+                        stream.write_row(row)
                 cursor.execute(statement)
+
+
+def plain(value: object) -> object:
+    return json.encode(value).decode() if isinstance(value, dict) else value

@@ -96,7 +96,7 @@ class Verdicts:
         covered = all(r.covered(cursor) for w, r in row.watches.items() if w.since != LIVE)
         drifts = () if self.pool_branch == cursor.branch else (Stands.ADRIFT,)
         by = min(cursor.watermark, world.now)
-        since = min(w.since for w in row.watches if w.since != LIVE)
+        since = min((w.since for w in row.watches if w.since != LIVE), default=0)
         below = {tx.id for b in self.line()[:since] for tx in b.txs}
         spent = [tx.spends[0] for tx in self.chain.txs]
         rivals = {thing for thing in spent if spent.count(thing) > 1}
@@ -192,7 +192,10 @@ class Verdicts:
             return
         self.glanced(subject)
         name, row = subject.id.rstrip("'"), self.world.store.rows[subject]
-        since, told = min(w.since for w in row.watches if w.since != LIVE), {f.tx for f in facts(row) if f.place}
+        told, since = (
+            {f.tx for f in facts(row) if f.place},
+            min((w.since for w in row.watches if w.since != LIVE), default=0),
+        )
         there = [
             (t, b)
             for n, b in enumerate(self.chain.head.blocks)

@@ -3,8 +3,8 @@ that are equivalent by design must not be, or we do not understand the design.""
 
 from __future__ import annotations
 
-from . import equivalent, keeping, reading, sending
+from . import equivalent, judging, keeping, reading, sending
 from .mutant import Mutant
 
-MUTANTS: dict[str, Mutant] = sending.MUTANTS | reading.MUTANTS | keeping.MUTANTS
+MUTANTS: dict[str, Mutant] = sending.MUTANTS | reading.MUTANTS | judging.MUTANTS | keeping.MUTANTS
 EQUIVALENT: dict[str, Mutant] = equivalent.MUTANTS

@@ -14,6 +14,7 @@ from ..plan import draw
 from ..simulator import simulate
 from . import EQUIVALENT, MUTANTS
 from .mutant import Mutant, install
+from .seeds import SEEDS
 
 ENOUGH = 3  # times caught, and the next one
 
@@ -57,6 +58,5 @@ def hunt_all(names: Iterable[str], seeds: int) -> Iterator[Hunt]:
 
 def shows(name: str) -> str:
     """The quick test of one: what its own seed shows."""
-    mutant = MUTANTS[name]
-    install(mutant)
-    return caught(mutant, mutant.seed)
+    install(MUTANTS[name])
+    return caught(MUTANTS[name], SEEDS[name])

@@ -18,8 +18,6 @@ class Mutant(NamedTuple):
     parts: Parts = Parts()
     swaps: Swaps = ()
     patches: Patches = ()
-    seed: int = 0  # of a world that shows it: the quick test
-    steps: int = 0
 
 
 def install(mutant: Mutant) -> None:

@@ -9,13 +9,11 @@ from msgspec.structs import replace
 
 from ... import invoices
 from ...core import facts, subject
-from ...core.facts import LIVE, Batch, Cursor, Fact, Rollback, Standing, Stands
-from ...core.ports import Advance, Assignment, Commit, Conflict, Registration, Seen
-from ...core.steps import Decide, Step, Wait
-from ...core.subject import FINAL, Status, Subject
+from ...core.facts import LIVE, Batch, Cursor, Fact, Rollback, Standing
+from ...core.ports import Advance, Assignment, Commit, Conflict, Registration
+from ...core.subject import Status, Subject
 from ...engine import observe
 from ...engine.observe import Observer
-from ...invoices import payments
 from ...rails.sim import ChainSource
 from ..plan import Aim
 from ..shop import Shop
@@ -89,19 +87,8 @@ def covers_too_little(self: Rollback, fact: Fact) -> bool:
     return deep and self.rail == fact.rail and self.branch > fact.branch
 
 
-def late_by_read(self: Standing, deadline: int, grace: int) -> bool:
-    return min(f.as_of for f in self.seen) <= deadline + grace if self.seen else False
-
-
-def late_by_latest(self: Standing, deadline: int, grace: int) -> bool:
-    """In time by where it stands now: mined again later, it becomes late."""
-    at = self.fact.place.at if self.fact.place else self.fact.as_of
-    return at <= deadline + grace
-
-
-def first_sight_is_enough(self: Standing, deadline: int, grace: int) -> bool:
-    """`after` alone: a blind spell is a free option."""
-    return any(f.after <= deadline for f in self.seen)
+def no_contradiction(fs: Any) -> frozenset[str]:
+    return frozenset()
 
 
 # -- rails ----------------------------------------------------------------------------------
@@ -179,6 +166,10 @@ class ScanFirst(Observer):
 class ScansUnripe(Observer):
     """A scan covers a watch that the last read did not know: a block may fall between."""
 
+    async def turn(self) -> Any:
+        await self.refresh()
+        return await (self.scan() if self.watched.unscanned else self.follow())
+
     async def scan(self) -> None:
         cursor = await self.refresh()
         watches = tuple({r.watch for r in self.watched.unscanned.values()})
@@ -237,71 +228,6 @@ class StaleAssignment(Store):
         return replace(got, changed=got.changed[: len(got.changed) // 2])
 
 
-# -- invoices -------------------------------------------------------------------------------
-true_step = invoices.next_step
-
-
-def invoice(**more: Any) -> Parts:
-    return Parts(controllers=(replace(invoices.controller, **more),))
-
-
-def expire_by_clock(s: Subject, status: Status, seen: Seen) -> Step:
-    step, b = true_step(s, status, seen), payments.book(s)
-    over = status.state == "awaiting_payer" and seen.now > b.deadline + b.invoice.ways[0].grace
-    return Decide("expired") if isinstance(step, Wait) and over and not any(p.here for p in b.payments) else step
-
-
-def no_grace(s: Subject, status: Status, seen: Seen) -> Step:
-    """Over as soon as the rails have been read up to the deadline, before a block may have come."""
-    cursors = {rail: replace(c, watermark=c.watermark + 12_000_000) for rail, c in seen.cursors.items()}
-    return true_step(s, status, replace(seen, cursors=cursors))
-
-
-def one_conf(s: Subject, status: Status, seen: Seen) -> Step:
-    for p in payments.book(s).payments:
-        if p.standing.stands is Stands.INCLUDED and not p.final:
-            return Decide(FINAL, p.movement, "", b"0")
-    return true_step(s, status, seen)
-
-
-def settled_by_facts(s: Subject, b: payments.Book) -> Any:
-    """A word that was given comes undone."""
-    state, mover = true_reached(s, b)
-    return ("awaiting_finality", mover) if state == "settled" and b.received() < b.enough else (state, mover)
-
-
-def watches_end(s: Subject) -> Status:
-    """Who is settled is watched no more."""
-    status = invoices.status(s)
-    return replace(status, watches=()) if status.state in ("settled", "expired") else status
-
-
-def adrift_is_here(self: payments.Payment) -> bool:
-    return self.standing.stands not in (Stands.DISPLACED, Stands.GONE) and not self.refunded
-
-
-def displaced_is_here(self: payments.Payment) -> bool:
-    return self.standing.stands is not Stands.GONE and not self.refunded
-
-
-def from_now(standing: Standing, way: Any) -> bool:
-    return False
-
-
-def never_asks(s: Subject, b: payments.Book) -> list[payments.Payment]:
-    return []
-
-
-def spendable_when_seen(s: Subject, b: payments.Book) -> Any:
-    return true_postings(s, replace(b, payments=tuple(replace(p, final=p.here) for p in b.payments)))
-
-
-def no_contradiction(fs: Any) -> frozenset[str]:
-    return frozenset()
-
-
-true_reached, true_postings = invoices.reached, payments.postings
-
 LOOKING = Aim(story={"mine": 4, "invoice": 2, "reorg": 1, "undo": 1, "back": 1, "rbf": 1, "snipe": 1, "evict": 1})
 CALM = {"stall": 0, "lost_question": 0, "lost_answer": 0, "slow_commit": 0, "late_commit": 0, "crash": 0, "lie": 0}
 FORKED = Aim(story={"mine": 3, "invoice": 2, "reorg": 2, "undo": 3, "back": 3}, trouble=CALM)
@@ -355,13 +281,6 @@ MUTANTS = {
     "covers_too_little": Mutant(
         "a rollback spares the lowest block", FORKED, patches=((Rollback, "covers", covers_too_little),)
     ),
-    "late_by_read": Mutant("late by when it was read", ENDS, patches=((Standing, "reached", late_by_read),)),
-    "late_by_latest": Mutant(
-        "late by the block that it stands in now", EARLY, patches=((Standing, "reached", late_by_latest),)
-    ),
-    "first_sight_is_enough": Mutant(
-        "in time if it was not known to be late", ENDS, patches=((Standing, "reached", first_sight_is_enough),)
-    ),
     "truncated": Mutant("an empty answer is read as nothing", CUT, Parts(chain=Truncated)),
     "apart": Mutant("mempool and blocks are read apart, what moved between is in neither", AMBUSH, Parts(chain=Apart)),
     "wall_clock": Mutant("the watermark is the wall clock", LAGGING, Parts(chain=WallClock)),
@@ -396,26 +315,11 @@ MUTANTS = {
     "no_rivals": Mutant(
         "the inputs of a payment are not watched",
         RIVALS,
-        invoice(status=no_live_rivals),
+        Parts(controllers=(replace(invoices.controller, status=no_live_rivals),)),
         swaps=((observe.route, no_rivals),),
     ),
     "shows_cursor": Mutant("silence is believed before the back-scan", YOUNG, Parts(store=ShowsCursor)),
     "forgets_rollback": Mutant("a reorg, and no subject is told", FORKED, Parts(store=ForgetsRollback)),
     "stale_assignment": Mutant("a follower that skips new watches", LOOKING, Parts(store=StaleAssignment)),
     "since_the_tip": Mutant("a back-scan begins at the tip", EARLY, patches=((Shop, "back", 0),)),
-    "expire_by_clock": Mutant("expires by our clock", ENDS, invoice(next_step=expire_by_clock)),
-    "no_grace": Mutant("the rail's own delay is the payer's fault", ENDS, invoice(next_step=no_grace)),
-    "one_conf": Mutant("final at the first confirmation", LOOKING, invoice(next_step=one_conf)),
-    "settled_by_facts": Mutant(
-        "a word that was given comes undone", FORKED, swaps=((invoices.reached, settled_by_facts),)
-    ),
-    "watches_end": Mutant("who is settled is watched no more", LOOKING, invoice(status=watches_end)),
-    "displaced_is_here": Mutant(
-        "what a rival took still counts", LOOKING, patches=((payments.Payment, "here", property(displaced_is_here)),)
-    ),
-    "from_now": Mutant("money from before counts", EARLY, swaps=((payments.from_before, from_now),)),
-    "never_asks": Mutant(
-        "a payment that no block takes is shown to nobody", POOL, swaps=((invoices.overdue, never_asks),)
-    ),
-    "spendable_when_seen": Mutant("seen is spendable", LOOKING, swaps=((payments.postings, spendable_when_seen),)),
 }

@@ -39,8 +39,9 @@ select json_build_object(
       'subject', json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id),
       'watch', json_build_object('rail', w.rail, 'key', w.key, 'since', w.since),
       'version', w.version, 'scanned', w.scanned, 'ended', w.ended) order by w.version)
-    from watches w join subjects s using (sk)
-    where w.rail = %(rail)s and w.version > greatest(%(known)s::bigint, 0) and (%(known)s::bigint > 0 or not w.ended)),
+    from watches w cross join lateral (select tenant, kind, id from subjects s where s.sk = w.sk limit 1) s
+    where w.rail = %(rail)s and w.version > 0 and w.version > %(known)s::bigint  -- > 0: the index leaves out what is not
+      and (%(known)s::bigint > 0 or not w.ended)),
   '[]'))::text
 
 -- name: new_sink

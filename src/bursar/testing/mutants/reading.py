@@ -233,6 +233,11 @@ CALM = {"stall": 0, "lost_question": 0, "lost_answer": 0, "slow_commit": 0, "lat
 FORKED = Aim(story={"mine": 3, "invoice": 2, "reorg": 2, "undo": 3, "back": 3}, trouble=CALM)
 POOL = Aim(story={"mine": 1, "invoice": 2, "evict": 4, "rbf": 3, "snipe": 1}, trouble=CALM)
 AMBUSH = Aim(story={"mine": 1, "invoice": 2, "ambush": 4}, trouble=CALM | {"stale": 1.0, "blind": 0, "cut_short": 0})
+GONE = Aim(
+    story={"mine": 1, "invoice": 3, "evict": 3, "rbf": 5},
+    trouble=CALM | {"stale": 0, "cut_short": 0, "blind": 0},
+    steps=1800,
+)
 RIVALS = Aim(story={"mine": 2, "invoice": 2, "snipe": 4, "rbf": 3}, trouble=CALM | {"stale": 0.5})
 LAGGING = Aim(story={"mine": 4, "invoice": 3, "snipe": 1}, trouble=CALM | {"stale": 1.0, "blind": 0})
 CUT = Aim(story={"mine": 3, "invoice": 2}, trouble=CALM | {"cut_short": 0.5})
@@ -270,7 +275,7 @@ MUTANTS = {
         "what left a mempool outranks its block", LAGGING, swaps=((facts.merge, gone_beats_block),)
     ),
     "gone_holds": Mutant(
-        "found here: what has gone still holds what it spends", POOL, swaps=((facts.spenders, gone_holds),)
+        "found here: what has gone still holds what it spends", GONE, swaps=((facts.spenders, gone_holds),)
     ),
     "first_keeps": Mutant(
         "of rivals the one first seen wins, mined or not", RIVALS, swaps=((facts.spenders, first_keeps),)

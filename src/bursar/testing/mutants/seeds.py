@@ -43,7 +43,7 @@ SEEDS = {
     "branch_wins": 0,
     "last_read_wins": 0,
     "gone_beats_block": 0,
-    "gone_holds": 53,
+    "gone_holds": 37,
     "first_keeps": 0,
     "covers_all": 0,
     "covers_too_little": 0,

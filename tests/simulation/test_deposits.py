@@ -122,12 +122,6 @@ def test_a_hostile_world(seed: int) -> None:
     run(seed, HOSTILE, deposits)
 
 
-def test_a_crash_after_every_call() -> None:
-    alone = {"vault": simulator.SCENES["vault"]}, {"vault": plan.STORIES["vault"]}
-    with patch.dict(simulator.SCENES, alone[0], clear=True), patch.dict(plan.STORIES, alone[1], clear=True):
-        assert simulator.crash_everywhere(4, 200) > 60
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_is_caught(name: str) -> None:
     assert caught(VARIANTS[name], deposits)

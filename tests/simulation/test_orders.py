@@ -158,12 +158,6 @@ def test_a_hostile_world(seed: int) -> None:
     run(seed, HOSTILE, orders)
 
 
-def test_a_crash_after_every_call() -> None:
-    alone = {"desk": simulator.SCENES["desk"]}, {"desk": plan.STORIES["desk"]}
-    with patch.dict(simulator.SCENES, alone[0], clear=True), patch.dict(plan.STORIES, alone[1], clear=True):
-        assert simulator.crash_everywhere(3, 250) > 60
-
-
 @pytest.mark.parametrize("name", VARIANTS)
 def test_is_caught(name: str) -> None:
     assert caught(VARIANTS[name], orders)

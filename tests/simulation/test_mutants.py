@@ -4,8 +4,8 @@ in a process of its own, for it spoils everything else."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 
 import pytest
 
@@ -14,32 +14,32 @@ from bursar.testing.mutants.hunt import ENOUGH, hunt, shows
 
 
 @pytest.fixture(scope="module")
-def alone() -> Iterator[ProcessPoolExecutor]:
+def alone() -> Iterator[Pool]:
     server = get_context("forkserver")
     server.set_forkserver_preload(["bursar.testing.mutants.hunt"])
-    with ProcessPoolExecutor(1, mp_context=server, max_tasks_per_child=1) as pool:
+    with server.Pool(1, maxtasksperchild=1) as pool:
         yield pool
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_its_own_world_shows(name: str, alone: ProcessPoolExecutor) -> None:
-    assert alone.submit(shows, name).result(), MUTANTS[name].says
+def test_its_own_world_shows(name: str, alone: Pool) -> None:
+    assert alone.apply(shows, (name,)), MUTANTS[name].says
 
 
 @pytest.mark.parametrize("name", EQUIVALENT)
-def test_no_world_shows(name: str, alone: ProcessPoolExecutor) -> None:
-    got = alone.submit(hunt, 12, name).result()
+def test_no_world_shows(name: str, alone: Pool) -> None:
+    got = alone.apply(hunt, (12, name))
     assert got.caught == 0, f"seed {got.first}: {got.said}"
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", MUTANTS)
-def test_the_hunt_finds(name: str, alone: ProcessPoolExecutor) -> None:
-    assert alone.submit(hunt, 300, name).result().caught >= ENOUGH, MUTANTS[name].says
+def test_the_hunt_finds(name: str, alone: Pool) -> None:
+    assert alone.apply(hunt, (300, name)).caught >= ENOUGH, MUTANTS[name].says
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", EQUIVALENT)
-def test_the_hunt_does_not_find(name: str, alone: ProcessPoolExecutor) -> None:
-    got = alone.submit(hunt, 300, name).result()
+def test_the_hunt_does_not_find(name: str, alone: Pool) -> None:
+    got = alone.apply(hunt, (300, name))
     assert got.caught == 0, f"seed {got.first}: {got.said}"

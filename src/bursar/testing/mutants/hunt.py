@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from typing import NamedTuple
 
 from ...core.errors import Unproven
@@ -52,8 +52,8 @@ def hunt(seeds: int, name: str) -> Hunt:
 
 
 def hunt_all(names: Iterable[str], seeds: int) -> Iterator[Hunt]:
-    with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
-        yield from pool.map(partial(hunt, seeds), names)
+    with get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=1) as pool:
+        yield from pool.imap(partial(hunt, seeds), names, chunksize=1)
 
 
 def shows(name: str) -> str:

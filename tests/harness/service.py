@@ -165,6 +165,7 @@ class House:
 
     async def listen(self, name: str) -> None:
         """Tell a sink that came after the loops had begun."""
+        await self.store.begin(name, whole=True)
         turn = self.shell.teller(name, self.bursar.sinks[name])
         self.shell.loops[name] = asyncio.create_task(self.shell.forever(name, turn))
 
@@ -195,6 +196,7 @@ async def house(
     prices = PriceConfig({"BTC/EUR": "60000.00"})
     config = Config(str(tmp), database=Database("memory"), http=Http(port=1), prices=prices)
     bursar = Bursar(replace(config, **more), Opened(store), world.rails(blind_after))
+    await bursar.begin()
     await bursar.keys.first(tmp, "main")
     it = House(bursar, world, store, (tmp / "admin.key").read_text().strip())
     running = asyncio.create_task(it.shell.run())

@@ -73,6 +73,22 @@ async def test_the_file_says_what_the_api_says(tmp_path: Path) -> None:
             assert (last["type"], last["reference_status"]) == ("invoice.settled.v1", "CONFIRMED")
 
 
+async def test_a_new_file_begins_at_now_unless_it_asks_for_the_history(tmp_path: Path) -> None:
+    world, store = World(), MemoryStore(clock.now)
+    logs = [tmp_path / "now.jsonl", tmp_path / "history.jsonl"]
+    async with house(tmp_path, world, store) as it:
+        await settle(it, 1)
+    before = {e.id for e in store.told}
+    sinks = {log.stem: SinkConfig(str(log), history=log.stem == "history") for log in logs}
+    for _ in range(2):  # what it is owed after a restart is what it has not confirmed
+        async with house(tmp_path, world, store, sinks=sinks) as it:
+            await settle(it, 1)
+            served = (await it.get("/v1/events"))["items"]
+            await it.soon(lambda: {e["id"] for e in served} <= {e["id"] for e in lines(logs[1])})
+    now, history = [{e["id"] for e in lines(log)} for log in logs]
+    assert before < history and now == history - before
+
+
 async def test_a_full_disk_delays_and_loses_nothing(tmp_path: Path) -> None:
     """/dev/full refuses every byte as a full disk does."""
     log = tmp_path / "events.jsonl"

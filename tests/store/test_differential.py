@@ -32,10 +32,10 @@ class Course:
         self.said: list[str] = []
         self.versions = {rail: [0] for rail in RAILS}
 
-    async def both(self, name: str, *args: Any, order: bool = True) -> Any:
-        ours = await getattr(self.memory, name)(*args)
-        theirs = await getattr(self.other, name)(*args)
-        self.said.append(f"{name}{args} -> {ours}")
+    async def both(self, name: str, *args: Any, order: bool = True, **named: Any) -> Any:
+        ours = await getattr(self.memory, name)(*args, **named)
+        theirs = await getattr(self.other, name)(*args, **named)
+        self.said.append(f"{name}{args}{named} -> {ours}")
         same = ours == theirs if order else set(ours) == set(theirs)
         assert same, "\n".join([*self.said[-12:], f"and {theirs}"])
         return ours
@@ -165,6 +165,8 @@ class Course:
 
     async def tell(self) -> None:
         sink = self.d.choice(("hook", "queue"))
+        if self.d.random() < 0.3:
+            await self.both("begin", sink, whole=self.d.random() < 0.5)
         events = await self.both("undelivered", sink, 100, order=False)
         for event in events[: self.d.randint(0, 3)]:
             await self.both("commit", Commit(delivered=Delivered(sink, event.subject, event.version)))
@@ -210,7 +212,6 @@ async def run(seeds: range, steps: int) -> None:
     async with await postgres.store(database, lambda: now[0], 1) as theirs:
         for seed in seeds:
             postgres.server().wipe(database)
-            theirs.sinks.clear()
             course = Course(seed, MemoryStore(lambda: now[0]), theirs)
             for _ in range(steps):
                 now[0] += course.d.randint(0, 20)

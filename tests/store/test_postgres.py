@@ -202,6 +202,7 @@ def test_what_many_processes_write_at_once_never_deadlocks_and_adds_up() -> None
     async def scene() -> None:
         database, dice = postgres.server().migrated(), Random(1)
         stores = [await postgres.store(database, lambda: NOW) for _ in range(3)]
+        await asyncio.gather(*(store.begin("hook", whole=True) for store in stores))
         await stress(stores, subjects(30), dice)
         assert await stores[0].faults() == []
         told = list(await stores[0].events("t", 0, 1000))

@@ -52,6 +52,7 @@ class PriceConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
 class SinkConfig(Struct, frozen=True, forbid_unknown_fields=True):
     jsonl: str  # the file that events are appended to
+    history: bool = False  # when it is new: also what was told before it
 
 
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,6 +121,7 @@ port = 8720                    # BURSAR_PORT overrides it
 
 # [sinks.log]
 # jsonl = "events.jsonl"       # one event a line, in order per subject, each at least once
+# history = false              # true: when this sink is new, also all that was told before
 
 # [rails."litecoin:regtest"]   # rail:network; bitcoin, litecoin, cardano
 # source = "http://user:password@127.0.0.1:19443"   # of a node; or a list of endpoints

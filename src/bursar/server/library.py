@@ -41,6 +41,7 @@ async def open(
     async with wired(config, rails) as bursar:
         for name, call in tell.items():
             bursar.tell(name, call)
+        await bursar.begin()
         shell = Shell(bursar, logging.getLogger("bursar").warning, asyncio.Event())
         running = asyncio.create_task(shell.run())
         try:

@@ -81,6 +81,7 @@ async def serve(config: Config, say: Say, beside: Beside) -> None:
         async with wired(config, beside.rails, say) as bursar:
             for name, call in beside.tell.items():
                 bursar.tell(name, call)
+            await bursar.begin()
             await bursar.keys.first(config.folder, config.tenant)
             shell, sessions = Shell(bursar, say, stopping), Sessions()
             app = application(bursar, shell, sessions)

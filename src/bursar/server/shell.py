@@ -33,7 +33,6 @@ class Shell:
     async def run(self) -> None:
         """Returns after the stop. What does not end by itself then is cancelled: it is taken up at the next start, as
         after a crash."""
-        await self.bursar.declare_sources()
         turns: dict[str, Callable[[], Awaitable[float]]] = {"reconcile": self.reconcile}
         turns |= {name: self.watcher(name) for name in self.bursar.observers}
         turns |= {name: self.teller(name, sink) for name, sink in self.bursar.sinks.items()}

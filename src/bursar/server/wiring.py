@@ -98,12 +98,15 @@ class Bursar:
         self.keys = keys.Keys(self.engine, store)
 
     def tell(self, name: str, call: Callable[[Event], Awaitable[None]]) -> None:
-        """Every event, in order per subject, at least once, to a coroutine of the application's; said before the loops
-        run."""
+        """Every event from the first start with it on, in order per subject, at least once, to a coroutine of the
+        application's; said before `begin`."""
         self.sinks[name] = CallbackSink(call)
 
-    async def declare_sources(self) -> None:
-        """A subject a source, that says when it is blind."""
+    async def begin(self) -> None:
+        """Before the loops run: what is told from now on is owed to every sink, and each source has a subject that
+        says when it is blind."""
+        for name in self.sinks:
+            await self.store.begin(name, whole=name in self.config.sinks and self.config.sinks[name].history)
         for name, rail in self.rails.items():
             if rail.source is None:
                 continue

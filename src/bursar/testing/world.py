@@ -72,6 +72,7 @@ class World:
         self.receiver = Receiver()
         self.store = store(self.clock(0), self.open_transaction)
         self.store.fresh, self.store.world = [], self
+        self.store.undone["hook"] = {}  # the sink is known from the start
 
     def clock(self, skew: int) -> Clock:
         """A clock that is off, and that may show two calls the same instant."""

@@ -43,6 +43,7 @@ ASSIGNED, LISTED, FOUND = json.Decoder(Assignment), json.Decoder(list[Listed]), 
 EVENTS, NUMBERED = json.Decoder(list[Event]), json.Decoder(list[tuple[int, Event]])
 RESTING, FAULTS = json.Decoder(tuple[int, list[Rest]]), json.Decoder(list[tuple[str, str, str]])
 CURSORS, SUMS = json.Decoder(dict[str, Cursor]), json.Decoder(list[tuple[str, str, int]])
+BEGUN = json.Decoder(int)
 
 T = TypeVar("T")
 Statement = tuple[bytes, Mapping[str, object]]
@@ -56,7 +57,6 @@ class PostgresStore:
     def __init__(self, pool: AsyncConnectionPool[Any], now: Callable[[], Instant], tenant: str = "") -> None:
         self.pool, self.now, self.tenant = pool, now, tenant
         self.ahead: Instant = 0  # the database's clock less ours
-        self.sinks: set[str] = set()
         self.loads = Batches(self.load_all, lambda _: (), WIDTH)
         self.commits: Batches[Commit, Answer] = Batches(
             self.commit_all, lambda commit: [w.subject for w in commit.writes], WIDTH
@@ -84,7 +84,7 @@ class PostgresStore:
     def of(self, tenant: str) -> Self:
         """The same for one tenant, under row-level security."""
         store = type(self)(self.pool, self.now, tenant)
-        store.ahead, store.sinks = self.ahead, self.sinks
+        store.ahead = self.ahead
         return store
 
     async def close(self) -> None:
@@ -205,12 +205,11 @@ class PostgresStore:
     async def assignment(self, rail: str, known: int) -> Assignment:
         return await self.read(ASSIGNED, (query("assignment"), {"rail": rail, "known": known}))
 
+    async def begin(self, sink: str, *, whole: bool) -> None:
+        await self.read(BEGUN, alone("sinks"), (query("begin"), {"sink": sink, "whole": whole}))
+
     async def undelivered(self, sink: str, limit: int) -> Sequence[Event]:
-        params = {"sink": sink}
-        new = () if sink in self.sinks else (alone("sinks"), (query("new_sink"), params))
-        events = await self.read(EVENTS, *new, (query("undelivered", min(limit, PAGE)), params))
-        self.sinks.add(sink)
-        return events
+        return await self.read(EVENTS, (query("undelivered", min(limit, PAGE)), {"sink": sink}))
 
     # -- Reading ------------------------------------------------------------------------------
     async def find(self, tenant: str, kind: str, value: str) -> Sequence[SubjectId]:

@@ -247,7 +247,8 @@ owed as (insert into deliveries as d (sink, sk, tenant, wanted, confirmed, turn)
   select sink, sk, tenant, max(wanted), max(confirmed), nextval('turns') from (
     select '' as sink, 0::bigint as sk, '' as tenant, 0::bigint as wanted, 0::bigint as confirmed where false
 -- when events
-    union all select s.sink, t.sk, t.tenant, t.version, 0 from told t cross join sinks s
+    union all select s.sink, t.sk, t.tenant, t.version, coalesce((select d.confirmed from deliveries d
+      where d.sink = s.sink and d.sk = t.sk), t.version - 1) from told t cross join sinks s
 -- end
 -- when delivered
     union all select sink, sk, tenant, 0, version from confirmed

@@ -44,14 +44,15 @@ select json_build_object(
       and (%(known)s::bigint > 0 or not w.ended)),
   '[]'))::text
 
--- name: new_sink
--- It begins with the first event of each; held alone against whoever writes events.
-with s as (insert into sinks (sink) values (%(sink)s) on conflict do nothing returning sink)
-insert into deliveries (sink, sk, tenant, wanted, confirmed, turn)
-select sink, sk, tenant, wanted, 0, nextval('turns') from s, (
-  select e.sk, e.tenant, max(e.version) as wanted from events e join heads h using (sk)
-   group by e.sk, e.tenant, h.serial order by h.serial) x
-on conflict (sink, sk) do update set wanted = excluded.wanted, turn = excluded.turn
+-- name: begin
+-- Held alone against whoever writes events: a sink without a row for a subject is owed the next event of it.
+with s as (insert into sinks (sink) values (%(sink)s) on conflict do nothing returning sink),
+owed as (insert into deliveries (sink, sk, tenant, wanted, confirmed, turn)
+  select sink, sk, tenant, wanted, 0, nextval('turns') from s, (
+    select e.sk, e.tenant, max(e.version) as wanted from events e join heads h using (sk)
+     group by e.sk, e.tenant, h.serial order by h.serial) x where %(whole)s
+  on conflict (sink, sk) do update set wanted = excluded.wanted, turn = excluded.turn)
+select count(*)::text from s
 
 -- name: undelivered
 with owed as materialized (

@@ -130,6 +130,7 @@ async def a_report_is_not_missed_by_who_begins_to_watch_while_it_is_made(s: Stan
 
 # -- Outbox -----------------------------------------------------------------------------------
 async def a_sink_is_owed_the_first_event_of_each_subject_that_it_has_not_confirmed(s: Stand) -> None:
+    await s.store.begin("hook", whole=False)
     for subject in (A, B):
         await s.write(subject, SPEC, status=status(), event=event(subject, 1))
     await s.write(A, status=status("settled"), event=event(A, 2, "settled"))
@@ -141,13 +142,27 @@ async def a_sink_is_owed_the_first_event_of_each_subject_that_it_has_not_confirm
     for subject, version in ((A, 2), (A, 1), (B, 1)):  # an older word takes nothing back
         await s.store.commit(Commit(delivered=Delivered("hook", subject, version)))
     assert await s.store.undelivered("hook", 9) == []
-    assert len(await s.store.undelivered("queue", 9)) == 2, "each sink for itself, from the first event"
+    await s.store.begin("queue", whole=True)
+    assert await s.store.undelivered("queue", 9) == [event(A, 1), event(B, 1)], "each sink for itself"
     await s.write(B, status=status("late"), event=event(B, 2, "late"))
     assert await s.store.undelivered("hook", 9) == [event(B, 2, "late")]
 
 
+async def a_sink_is_owed_what_comes_from_its_beginning_on(s: Stand) -> None:
+    await s.write(A, SPEC, status=status(), event=event(A, 1))
+    assert await s.store.undelivered("hook", 9) == [], "nobody knows it"
+    await s.store.begin("hook", whole=False)
+    await s.write(A, status=status("paid"), event=event(A, 2, "paid"))
+    await s.write(A, status=status("settled"), event=event(A, 3, "settled"))
+    await s.write(B, SPEC, status=status(), event=event(B, 1))
+    for whole in (True, False):
+        await s.store.begin("hook", whole=whole)
+        assert await s.store.undelivered("hook", 9) == [event(A, 2, "paid"), event(B, 1)], "it begins once"
+
+
 async def what_a_sink_refuses_of_one_subject_starves_nobody(s: Stand) -> None:
     many = [SubjectId("t", "invoice", f"n{n}") for n in range(4)]
+    await s.store.begin("hook", whole=False)
     for subject in many:
         await s.write(subject, SPEC, status=status(), event=event(subject, 1))
     asked = [await s.store.undelivered("hook", 2) for _ in range(2)]

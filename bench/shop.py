@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from bursar import invoices
 from bursar.core.facts import Cursor
+from bursar.core.money import Amount
 from bursar.core.ports import Advance, Claim, Commit, Seen, Write
 from bursar.core.steps import Wait
 from bursar.core.subject import Spec, Subject, SubjectId
 from bursar.engine import clock
 from bursar.engine.reconcile import Engine, change, take
-from bursar.invoices.commands import CreateInvoice, Offer, Price, declare
+from bursar.invoices.commands import CreateInvoice, Offer, declare
 
 from .database import Counting
 
@@ -53,7 +54,7 @@ class Shop:
     def declared(self, n: int, cursors: Mapping[str, Cursor], now: int) -> Write:
         ways = [(offer, offer.derive(n)) for offer in self.offers if offer.derive]
         invoice, quote = declare(
-            CreateInvoice(Price("EUR", "10.00"), window_seconds=86_400), ways, cursors, PRICES, now
+            CreateInvoice(Amount("EUR", "10.00"), window_seconds=86_400), ways, cursors, PRICES, now
         )
         spec = Spec(1, json.encode(invoice), "bench", now)
         subject = Subject(name(n), 0, (spec, quote))

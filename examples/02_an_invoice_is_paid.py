@@ -27,12 +27,12 @@ from tests.harness.bitcoin import BitcoinNode, Btcd, Litecoind
 
 import bursar
 from bursar.core.errors import Explained
-from bursar.core.money import minor_of
-from bursar.invoices.commands import CreateInvoice, Price
+from bursar.core.money import Amount, minor_of
+from bursar.invoices.commands import CreateInvoice
 
 Invoice = dict[str, Any]
 ORDERS = {"parts": 600, "over": 600, "reorged": 600, "late": 60}  # what happens to it -> its window in seconds
-PRICE = Price("EUR", "12.00")
+PRICE = Amount("EUR", "12.00")
 CONFIRMATIONS = 2
 CONFIG = """
 data = "{folder}/bursar"

@@ -20,13 +20,14 @@ from tests.harness.cardano import LOVELACE, CardanoHarness, a_ledger
 
 from bursar import sources
 from bursar.core.facts import Batch
+from bursar.core.money import Amount
 from bursar.core.ports import Event
 from bursar.core.subject import Spec, Subject, SubjectId
 from bursar.engine.deliver import deliver
 from bursar.engine.intake import command
 from bursar.engine.observe import Observer
 from bursar.engine.reconcile import BURSAR, Engine, work
-from bursar.invoices.commands import AskedWay, CreateInvoice, Offer, Price
+from bursar.invoices.commands import AskedWay, CreateInvoice, Offer
 from bursar.rails.cardano import CONFIRMATIONS, DEPTH, GRACE, key_of, tokens
 from bursar.server.commands import Invoices
 from bursar.server.wiring import ALERTS, CONTROLLERS
@@ -93,7 +94,7 @@ class Story:
             addresses[name] = self.world.key()
             way = AskedWay(f"{asset}@{RAIL}", addresses[name])
             invoice = await self.invoices.create(
-                TENANT, CreateInvoice(Price(asset, value), [way], external_id=name, window_seconds=WINDOW)
+                TENANT, CreateInvoice(Amount(asset, value), [way], external_id=name, window_seconds=WINDOW)
             )
             self.ids[name] = invoice.id
         for _ in range(3):

@@ -26,13 +26,13 @@ from tests.harness.lnbits import Invoice, LNbits, Pair, die_with_parent
 import bursar
 from bursar import balances
 from bursar.core.ledger import RESERVED, Line
-from bursar.core.money import text_of
+from bursar.core.money import Amount, text_of
 from bursar.core.outcomes import Done, Verb
 from bursar.core.subject import Mover, Spec, Status, Subject, SubjectId
 from bursar.engine import clock
 from bursar.engine.intake import command
 from bursar.payouts import leg
-from bursar.payouts.commands import ActOnPayout, Amount, CreatePayout, Purse
+from bursar.payouts.commands import ActOnPayout, CreatePayout, Purse
 from bursar.rails.lightning import Account, LnbitsExecutor, usual_fee
 from bursar.server.config import Config, Database
 from bursar.server.rails import Rail
@@ -192,8 +192,8 @@ class Story:
                 last = [a for case in subject.cases(leg.SLOT) for a in case.answers if isinstance(a.said, Done)]
                 in_doubt += last[0].verb is Verb.LOOKUP
         assert self.pair.a.balance(self.pair.payee) == paid
-        sums = await self.b.store.sums(TENANT)
-        ledger = sum(sums.get((leg.wallet(RAIL) + part, "BTC"), 0) for part in ("", RESERVED))
+        sums = await self.b.store.sums(TENANT, [leg.wallet(RAIL), leg.wallet(RAIL) + RESERVED])
+        ledger = sum(sums.values())
         wallet = self.pair.paying.balance(self.pair.payer)
         assert ledger == wallet, f"the ledger says {ledger} msat, the wallet {wallet}"
         spent = time.monotonic() - began

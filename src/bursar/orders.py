@@ -104,6 +104,10 @@ class Book(Struct, frozen=True):
 
 
 def book(s: Subject) -> Book:
+    return s.once(booked)
+
+
+def booked(s: Subject) -> Book:
     group, reports = group_of(s.spec.body), dict[str, list[Fact]]()
     for standing in s.standing.values():
         if standing.stands is Stands.INCLUDED:

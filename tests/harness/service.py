@@ -12,17 +12,12 @@ from random import Random
 from typing import Any
 
 import httpx
-from msgspec import json
 from msgspec.structs import replace
 
-from bursar.balances import Balance
 from bursar.core.facts import Batch, Cursor
-from bursar.core.ledger import Line
 from bursar.core.money import Money, minor_of
 from bursar.core.outcomes import Attempt, Outcome, Pay, Unknown
-from bursar.core.subject import Spec, SubjectId
 from bursar.engine import clock
-from bursar.engine.intake import command
 from bursar.invoices.commands import Offer
 from bursar.payouts.commands import Purse
 from bursar.rails.bitcoin.addresses import CHAINS, script_of
@@ -176,10 +171,9 @@ class House:
         return answer.json()
 
     async def fund(self, value: str) -> None:
-        minor = minor_of(value, 11)
-        lines = Line(f"wallet:{BANK}", "BTC", minor), Line("equity", "BTC", -minor)
-        to = SubjectId("main", "balance", "opening")
-        await command(self.bursar.engine, to, Spec(1, json.encode(Balance(lines)), "test"))
+        body = {"rail": BANK, "amount": {"asset": "BTC", "value": value}, "reason": "what is in it"}
+        answer = await self.http.post("/v1/balances", json=body)
+        assert answer.status_code == 201, answer.text
 
 
 @asynccontextmanager

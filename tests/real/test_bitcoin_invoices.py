@@ -12,9 +12,10 @@ import pytest
 from tests.harness.bitcoin import BitcoinNode, Btcd, Litecoind
 
 import bursar
+from bursar.core.money import Amount
 from bursar.core.ports import Event
 from bursar.core.subject import SubjectId
-from bursar.invoices.commands import AskedWay, CreateInvoice, Price
+from bursar.invoices.commands import AskedWay, CreateInvoice
 from bursar.server.wiring import Bursar
 
 pytestmark = pytest.mark.real
@@ -53,7 +54,7 @@ async def an_invoice(b: Bursar, real: BitcoinNode) -> SubjectId:
 
     await until(read)
     way = AskedWay(f"{real.chain.asset}@{rail}", real.address(60))
-    created = await b.invoices.create("main", CreateInvoice(Price(real.chain.asset, "0.01"), [way]))
+    created = await b.invoices.create("main", CreateInvoice(Amount(real.chain.asset, "0.01"), [way]))
     subject = SubjectId("main", "invoice", created.id)
     await until(covered)
     await asyncio.sleep(1)  # becoming covered wakes it

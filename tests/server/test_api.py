@@ -232,6 +232,36 @@ async def test_a_payout_is_paid_once(tmp_path: Path) -> None:
         assert it.world.rail.sent == 1
 
 
+async def test_a_payout_leaves_only_from_what_the_ledger_knows(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        body = {"rail": BANK, "amount": {"asset": "BTC", "value": "2"}, "reason": "opening", "external_id": "o-1"}
+        for _ in range(2):  # the same again is no news
+            entered = (await it.http.post("/v1/balances", json=body)).json()
+            assert entered == {
+                "rail": BANK,
+                "booked": {"asset": "BTC", "value": "2"},
+                "reserved": {"asset": "BTC", "value": "0"},
+                "available": {"asset": "BTC", "value": "2"},
+            }
+        await refused(it, 409, "POST", "/v1/balances", json=body | {"reason": "other words"})
+        out = {"rail": BANK, "amount": {"asset": "BTC", "value": "0.5"}, "reason": "taken out", "direction": "out"}
+        assert (await it.http.post("/v1/balances", json=out)).json()["available"]["value"] == "1.5"
+        pay = {"rail": BANK, "to": "payee-1", "amount": {"asset": "BTC", "value": "1"}, "fee_limit": "0"}
+        made = (await it.http.post("/v1/payouts", json=pay)).json()
+        await it.until(f"/v1/payouts/{made['id']}", state="settled")
+        (left,) = await it.get("/v1/balances")
+        assert (left["booked"], left["reserved"]) == ({"asset": "BTC", "value": "0.5"}, {"asset": "BTC", "value": "0"})
+        for wrong, word in (({"rail": "moon"}, "moon"), ({"reason": " "}, "reason"), ({"direction": "up"}, "up")):
+            answer = await it.http.post("/v1/balances", json=body | wrong)
+            assert answer.status_code in (400, 422) and word in answer.text, answer.text
+        key = (await it.http.post("/v1/keys", json={"tenant": "shop", "role": "tenant"})).json()
+        async with it.client(key["secret"]) as shop:  # a wallet is the house's: no tenant gives itself money
+            assert (await shop.post("/v1/balances", json=out)).status_code == 403
+            assert (await it.http.post("/v1/balances?tenant=shop", json=body)).status_code == 201
+            assert (await shop.get("/v1/balances")).json()[0]["available"]["value"] == "2"
+        assert (await it.http.post("/v1/balances?tenant=system", json=body)).status_code == 422
+
+
 PAYOUTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "unknown rail": (422, "nothing can be paid on 'moon'", {"rail": "moon"}),
     "a rail that only looks": (422, CHAIN, {"rail": CHAIN}),

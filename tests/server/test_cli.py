@@ -192,6 +192,9 @@ def test_the_commands_against_a_service(tmp_path: Path, run: Run) -> None:
         refused(run("invoice", "show", "inv_x", **here), "there is no invoice inv_x")
         refused(run("invoice", "act", "inv_x", "burn", "--reason", "x", **here), "burn")
         refused(run("payout", "create", "moon", "x", "--amount", "1", "--asset", "BTC", **here), "moon")
+        assert json.loads(run("balance", "list", **here).out) == []
+        entry = ("--amount", "1", "--asset", "BTC", "--reason", "x")
+        refused(run("balance", "enter", "moon", *entry, **here), "moon")
         made = json.loads(run("keys", "create", "till", "--label", "till 2", **here).out)
         assert run("tenants", **here).out.split() == ["main", "till"]
         refused(run("keys", "list", **here, BURSAR_KEY=made["secret"]), "admin")

@@ -14,9 +14,10 @@ import pytest
 from tests.harness.service import WAY, House, World, house
 
 from bursar.core.errors import RailDown
+from bursar.core.money import Amount
 from bursar.core.ports import Event
 from bursar.engine import clock
-from bursar.invoices.commands import CreateInvoice, Price
+from bursar.invoices.commands import CreateInvoice
 from bursar.server import encode
 from bursar.server.config import SinkConfig
 from bursar.server.library import open as embedded
@@ -83,8 +84,7 @@ async def test_a_new_file_begins_at_now_unless_it_asks_for_the_history(tmp_path:
     for _ in range(2):  # what it is owed after a restart is what it has not confirmed
         async with house(tmp_path, world, store, sinks=sinks) as it:
             await settle(it, 1)
-            served = (await it.get("/v1/events"))["items"]
-            await it.soon(lambda: {e["id"] for e in served} <= {e["id"] for e in lines(logs[1])})
+            await it.soon(lambda: {e.id for e in store.told} <= {e["id"] for e in lines(logs[1])})
     now, history = [{e["id"] for e in lines(log)} for log in logs]
     assert before < history and now == history - before
 
@@ -193,7 +193,7 @@ async def test_an_application_embeds_it(tmp_path: Path) -> None:
 
     toml = f'data = "{tmp_path}"\n[database]\nurl = "memory"\n'
     async with embedded(toml, world.rails(60_000_000), {"app": call}) as b:
-        invoice = await b.invoices.create("main", CreateInvoice(Price("BTC", "0.5"), [WAY]))
+        invoice = await b.invoices.create("main", CreateInvoice(Amount("BTC", "0.5"), [WAY]))
         world.pay(invoice.ways[0].address, "0.5")
         world.mine(2)
         end = clock.now() + 8_000_000

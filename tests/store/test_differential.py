@@ -179,7 +179,7 @@ class Course:
             (x.subject, x.version, x.status) for x in pages[1]
         ]
         await self.both("find", tenant, "ref", d.choice(("1", "2")))
-        await self.both("sums", tenant)
+        await self.both("sums", tenant, ACCOUNTS)
 
     async def claim(self) -> None:
         await self.both("claim", 1000, order=False)
@@ -198,7 +198,7 @@ class Course:
         read = {name: cursor for name, cursor in (await self.memory.cursors()).items() if cursor != Cursor()}
         assert read == await self.other.cursors()
         for tenant in TENANTS:
-            await self.both("sums", tenant)
+            await self.both("sums", tenant, ACCOUNTS)
             for of in (None, SUBJECTS[0], SUBJECTS[-1]):
                 ours, theirs = [await store.events(tenant, 0, 1000, of) for store in (self.memory, self.other)]
                 assert [event for _, event in ours] == [event for _, event in theirs]

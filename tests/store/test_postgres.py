@@ -306,7 +306,7 @@ def test_the_api_commands_one_tenant_and_no_other() -> None:
                 for tenant in ("t", "u"):
                     told = [event.subject for _, event in await api.events(tenant, 0, 9)]
                     assert told == ([mine] if tenant == "t" else [])
-                assert await api.sums("u") == {} and await api.find("t", "ref", "1") == [mine]
+                assert await api.sums("u", ["wallet", "equity"]) == {} and await api.find("t", "ref", "1") == [mine]
                 for write in (Write(theirs, (spec,)), ticked((await api.load(mine))[0], 1)):
                     with pytest.raises(errors.InsufficientPrivilege):
                         await api.commit(Commit((write,)))

@@ -11,13 +11,13 @@ from msgspec import json
 from bursar import balances
 from bursar.core.errors import Invalid, LostRace
 from bursar.core.ledger import Line
-from bursar.core.money import Money
+from bursar.core.money import Amount, Money
 from bursar.core.ports import Refused
 from bursar.core.subject import Decision, Mover, Spec, Status, Subject, SubjectId
 from bursar.engine.intake import command
 from bursar.engine.reconcile import Engine, work
 from bursar.payouts import leg
-from bursar.payouts.commands import ActOnPayout, Amount, CreatePayout, Purse, act, declare
+from bursar.payouts.commands import ActOnPayout, CreatePayout, Purse, act, declare
 from bursar.rails.lightning import LnbitsExecutor, usual_fee
 from bursar.store.memory import MemoryStore
 from bursar.testing.fakes.lightning import SECOND, FakeLnbits, Fault, Node
@@ -205,6 +205,17 @@ def test_an_empty_ledger_reserves_nothing_and_says_so() -> None:
     status = d.go()
     assert status.flags == {"unfunded"} and d.front.calls["pay"] == 0
     assert "has less than 1010000 BTC minor units" in leg.why(d.subject)
+
+
+def test_a_wallet_that_can_not_be_asked_is_said_once_and_told_until_it_answers() -> None:
+    d = Desk(*(Fault("html", "wallet", n) for n in (1, 2, 3)))
+    d.create()
+    status = d.go()
+    assert (status.state, status.flags) == ("awaiting_bursar", frozenset({"unprepared"}))
+    assert "it has not been sent: the wallet does not answer: HTTP 502" in leg.why(d.subject)
+    status = d.go(10)
+    assert (status.state, status.flags, d.front.calls["pay"]) == ("settled", frozenset(), 1)
+    assert len(d.subject.decisions("unprepared")) == 1
 
 
 # -- acts -----------------------------------------------------------------------------------

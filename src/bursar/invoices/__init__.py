@@ -35,7 +35,7 @@ def status(s: Subject) -> Status:
 
 
 def flags(s: Subject, b: Book) -> frozenset[str]:
-    seen = b.seen()
+    seen = b.seen
     up = {
         "partial": 0 < seen < b.enough,
         "over": any(p.excess and not p.trimmed for p in b.payments),
@@ -59,9 +59,9 @@ def reached(s: Subject, b: Book) -> tuple[str, Mover]:
     for word in (SETTLED, CANCELLED, EXPIRED):  # an expired one may be settled yet, by an act
         if s.decisions(word):
             return word, Mover.OPERATOR if question(word, b) else Mover.NOBODY
-    if overdue(s, b) or s.decisions(SHORT) and b.seen() < b.enough:
+    if overdue(s, b) or s.decisions(SHORT) and b.seen < b.enough:
         return "awaiting_operator", Mover.OPERATOR
-    return ("awaiting_finality", Mover.RAIL) if b.seen() >= b.enough else ("awaiting_payer", Mover.PAYER)
+    return ("awaiting_finality", Mover.RAIL) if b.seen >= b.enough else ("awaiting_payer", Mover.PAYER)
 
 
 def question(word: str, b: Book) -> bool:
@@ -100,9 +100,9 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
     if status.state in (SETTLED, CANCELLED):
         return Wait(final)
     acted = bool(s.decisions(ACCEPTED) or s.decisions(ACCEPTED_SHORT))
-    enough = b.received() >= b.enough or s.decisions(ACCEPTED_SHORT) and b.received() > 0
+    enough = b.received >= b.enough or s.decisions(ACCEPTED_SHORT) and b.received > 0
     if enough and (acted or status.state != EXPIRED):
-        return Decide(SETTLED, reason=f"{b.received()} of the price is final" + (", by an act" if acted else ""))
+        return Decide(SETTLED, reason=f"{b.received} of the price is final" + (", by an act" if acted else ""))
     if status.state == EXPIRED:
         return Wait(final)
     reads = []
@@ -150,7 +150,7 @@ def silence(s: Subject, b: Book, seen: Seen, reads: Sequence[Read], dues: tuple[
     for p in waiting:
         if p.movement not in s.about(OVERDUE):
             return Decide(OVERDUE, p.movement, "in no block")
-    if b.seen() >= b.enough:
+    if b.seen >= b.enough:
         return Wait(dues)
     behind = tuple(at_watermark(read.rail, read.end + 1) for read in reads if not read.past())
     return Wait((*dues, *behind)) if behind else over(s, b, seen, dues)
@@ -158,8 +158,8 @@ def silence(s: Subject, b: Book, seen: Seen, reads: Sequence[Read], dues: tuple[
 
 def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
     """The window is over and the price is not covered: a new quote, a question, or the end."""
-    if b.seen() > 0:
-        return Wait(dues) if s.decisions(SHORT) else Decide(SHORT, reason=f"{b.seen()} of the price came in time")
+    if b.seen > 0:
+        return Wait(dues) if s.decisions(SHORT) else Decide(SHORT, reason=f"{b.seen} of the price came in time")
     if len(b.quotes) <= b.invoice.repricings and not any(p.here for p in b.payments):
         fresh = quote(b.invoice, seen.prices, seen.now)
         if fresh is None:
@@ -197,7 +197,7 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
             over = payment is not None and payment.excess and not payment.trimmed
             return None if over else Refused("of this payment nothing is too much")
         case "accepted_short":
-            return None if 0 < b.seen() < b.enough else Refused("nothing that counts is here, or it is not short")
+            return None if 0 < b.seen < b.enough else Refused("nothing that counts is here, or it is not short")
     return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, refunded_excess, cancelled")
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct, json
 
 from ..core.errors import Invalid
 from ..core.facts import Cursor
-from ..core.money import Instant
+from ..core.money import Amount, Instant
 from ..core.subject import Decision
 from .spec import PRESETS, Invoice, Way, check, quote
 
@@ -28,11 +28,6 @@ class Offer(Struct, frozen=True):
     derive: Callable[[int], str] | None = None  # the address of an index; None: no extended public key
 
 
-class Price(Struct, frozen=True, forbid_unknown_fields=True):
-    asset: str
-    value: str
-
-
 class AskedWay(Struct, frozen=True, forbid_unknown_fields=True):
     way: str
     address: str | None = None
@@ -41,7 +36,7 @@ class AskedWay(Struct, frozen=True, forbid_unknown_fields=True):
 class CreateInvoice(Struct, frozen=True, forbid_unknown_fields=True):
     """The request, as it comes over HTTP, from the command line and from the library."""
 
-    price: Price
+    price: Amount
     ways: list[AskedWay | str] | str = "all"
     external_id: str = ""
     window_seconds: int | None = None

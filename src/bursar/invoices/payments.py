@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -65,7 +66,7 @@ class Payment(Struct, frozen=True):
         )
 
 
-class Book(Struct, frozen=True):
+class Book(Struct, frozen=True, dict=True):
     """Everything that status and step ask about an invoice, computed once."""
 
     invoice: Invoice
@@ -78,23 +79,29 @@ class Book(Struct, frozen=True):
     def deadline(self) -> Instant:
         return self.quotes[-1].expires_at
 
-    @property
+    @cached_property
     def enough(self) -> Fraction:
         return 1 - Fraction(self.invoice.tolerance_ppm, MILLION)
 
-    @property
+    @cached_property
     def plenty(self) -> Fraction:
         return 1 + Fraction(self.invoice.over_ppm, MILLION)
 
+    @cached_property
     def seen(self) -> Fraction:
         return sum((p.share for p in self.payments if p.here and p.counts), Fraction(0))
 
+    @cached_property
     def received(self) -> Fraction:
         """What is final of it, at least once: a reorg after that is shown, and takes no word back."""
         return sum((p.share for p in self.payments if p.final and p.here and p.counts), Fraction(0))
 
 
 def book(s: Subject) -> Book:
+    return s.once(booked)
+
+
+def booked(s: Subject) -> Book:
     invoice = invoice_of(s.spec.body)
     quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
     finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
@@ -129,7 +136,7 @@ def book(s: Subject) -> Book:
 
 def cover(b: Book) -> Book:
     """Where more came than may be kept: of each payment the part that the invoice did not ask for any more."""
-    if b.seen() <= b.plenty:
+    if b.seen <= b.plenty:
         return b
     covered, out = Fraction(0), []
     for p in b.payments:

@@ -9,7 +9,7 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from ..core.errors import Invalid
-from ..core.money import Instant, Money, minor_of
+from ..core.money import Amount, Instant, Money, minor_of
 from ..core.outcomes import Pay
 from ..core.subject import Decision, Spec, Subject
 from .leg import ACKNOWLEDGED, CANCELLED, CLOSED, SLOT, Closing, Leg, leg_of, paid
@@ -29,11 +29,6 @@ class Purse(Struct, frozen=True):
     usual_fee: Callable[[int], int]  # the fee limit where none is asked for, in minor units
     patience_seconds: int = 600
     confirmations: int = 0
-
-
-class Amount(Struct, frozen=True, forbid_unknown_fields=True):
-    asset: str
-    value: str
 
 
 class CreatePayout(Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,14 +54,11 @@ class ActOnPayout(Struct, frozen=True, forbid_unknown_fields=True):
 
 def declare(request: CreatePayout, purses: Mapping[str, Purse], now: Instant) -> Leg:
     """Raises Invalid: a rail, an amount, an invoice that can't be paid."""
-    purse = purse_of(request.rail, purses)
-    if request.amount.asset != purse.asset:
-        raise Invalid(f"{request.rail} pays {purse.asset}, not {request.amount.asset}")
+    purse, minor = purse_of(request.rail, purses), amount_of(request.rail, request.amount, purses)
     patience = purse.patience_seconds if request.patience_seconds is None else request.patience_seconds
     if not 60 <= patience <= 30 * 86_400:
         raise Invalid("patience_seconds must be from 60 to 2,592,000")
     try:
-        minor = minor_of(request.amount.value, purse.scale, purse.step)
         fee = purse.usual_fee(minor) if request.fee_limit is None else fee_of(request.fee_limit, purse.scale)
         reference = purse.check(Pay(request.to, Money(purse.asset, minor), fee), now)
     except ValueError as err:
@@ -81,6 +73,17 @@ def declare(request: CreatePayout, purses: Mapping[str, Purse], now: Instant) ->
         request.external_id,
         reference,
     )
+
+
+def amount_of(rail: str, amount: Amount, purses: Mapping[str, Purse]) -> int:
+    """In minor units of the rail's asset. Raises Invalid."""
+    purse = purse_of(rail, purses)
+    if amount.asset != purse.asset:
+        raise Invalid(f"{rail} pays {purse.asset}, not {amount.asset}")
+    try:
+        return minor_of(amount.value, purse.scale, purse.step)
+    except ValueError as err:
+        raise Invalid(str(err)) from err
 
 
 def fee_of(text: str, scale: int) -> int:

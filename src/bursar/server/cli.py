@@ -170,8 +170,8 @@ def looked(config: Path, check: Any) -> int:
 class Worlds:
     """What is simulated."""
 
-    seeds: int = 100
-    "so many worlds, each from its seed"
+    seeds: int | None = None
+    "so many worlds, each from its seed: 100, or 300 to hunt in"
     seed: int | None = None
     "the first of them"
     show: Annotated[bool, Parameter(negative="")] = False

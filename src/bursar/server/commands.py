@@ -11,7 +11,10 @@ from msgspec import Struct, json
 from msgspec.structs import replace
 
 from .. import alerts
+from ..balances import EnterBalance, entered
 from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
+from ..core.ledger import RESERVED
+from ..core.money import Money
 from ..core.ports import Conflict, Refused, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
 from ..engine.intake import command
@@ -21,7 +24,9 @@ from ..invoices.commands import CreateInvoice, Offer, asked, declare
 from ..invoices.spec import invoice_of
 from ..payouts import commands as payouts
 from ..payouts.commands import ActOnPayout, CreatePayout, Purse
+from ..payouts.leg import wallet
 from . import encode, views
+from .keys import demand_tenant
 
 TRIES = 5
 APP = "library"  # the actor, where the application does not say who asks
@@ -200,6 +205,27 @@ class Payouts(Desk):
         await self.there(to)
         await self.run(to, lambda s: payouts.act(s, act, self.purses, actor, name, self.engine.now()))
         return await self.get(tenant, id)
+
+
+    async def enter(self, tenant: str, request: EnterBalance, key: str = "", actor: str = APP) -> views.Balance:
+        """What is in a wallet, before anything can be paid out of it. As of invoices. Raises Invalid, Clash."""
+        demand_tenant(tenant)
+        minor = payouts.amount_of(request.rail, request.amount, self.purses)
+        if not request.reason.strip():
+            raise Invalid("an entry needs a reason", "it is kept with the entry")
+        body = json.encode(entered(wallet(request.rail), Money(request.amount.asset, minor), request))
+        to = SubjectId(tenant, "balance", "bal_" + identity(request.external_id, key))
+        await self.run(to, lambda _: (Spec(1, body, actor, self.engine.now()), ()))
+        return next(balance for balance in await self.balances(tenant) if balance.rail == request.rail)
+
+    async def balances(self, tenant: str) -> list[views.Balance]:
+        """Of every wallet: what the ledger says."""
+        accounts = {name: wallet(name) for name in self.purses}
+        sums = await self.store.sums(tenant, [*accounts.values(), *(a + RESERVED for a in accounts.values())])
+        return [
+            views.balance(name, self.purses[name].asset, account, sums, self.scales)
+            for name, account in accounts.items()
+        ]
 
 
 class Alerts(Desk):

@@ -13,11 +13,11 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from ..core.facts import Batch, Cursor, Watch
-from ..core.money import Instant, Money, minor_of
+from ..core.money import Amount, Instant, Money, minor_of
 from ..core.outcomes import Unknown
 from ..core.ports import Event
 from ..engine import clock
-from ..invoices.commands import CreateInvoice, Offer, Price
+from ..invoices.commands import CreateInvoice, Offer
 from ..rails.sim import Chain, ChainSource, Trouble, Tx
 from .config import Config, PriceConfig
 from .views import percent
@@ -136,7 +136,7 @@ class Shop:
         name, parts = CUSTOMERS[self.serial % len(CUSTOMERS)]
         self.serial += 1
         price = f"{9 * self.dice.randint(1, 28)}.00"  # in coins it is a round number, and so are its parts
-        request = CreateInvoice(Price("EUR", price), external_id=f"order-{self.serial}", window_seconds=WINDOW)
+        request = CreateInvoice(Amount("EUR", price), external_id=f"order-{self.serial}", window_seconds=WINDOW)
         invoice = await bursar.invoices.create(bursar.config.tenant, request, actor="shop")
         way = invoice.ways[0]
         self.orders[invoice.id] = f"order {self.serial}"

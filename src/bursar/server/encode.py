@@ -8,20 +8,14 @@ from typing import Any
 
 from msgspec import DecodeError, Struct, json
 
-from ..core import money as core
 from ..core import ports
 from ..core.facts import Fact, Rollback
-from ..core.money import Instant, text_of
+from ..core.money import Amount, Instant, Money, text_of
 from ..core.outcomes import Absent, Answer, Attempt, Done, Rejected, Unknown, Verb
 from ..core.subject import Decision, Mover, Record, Report, Spec, Subject
 from ..invoices.reference import reference_status
 
 Scales = Mapping[str, int]  # asset -> decimals
-
-
-class Money(Struct, frozen=True):
-    asset: str
-    value: str  # exact decimal
 
 
 class Event(Struct, frozen=True):
@@ -60,8 +54,8 @@ def value(asset: str, minor: int, scales: Scales) -> str:
     return text_of(minor, scales[asset]) if asset in scales else f"{minor} minor units"
 
 
-def money(m: core.Money, scales: Scales) -> Money:
-    return Money(m.asset, value(m.asset, m.minor, scales))
+def amount(money: Money, scales: Scales) -> Amount:
+    return Amount(money.asset, value(money.asset, money.minor, scales))
 
 
 def event(e: ports.Event) -> Event:

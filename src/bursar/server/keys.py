@@ -62,8 +62,7 @@ class Keys:
         """(id, secret); the secret is shown this once. Raises Invalid."""
         if role not in ("admin", "tenant"):
             raise Invalid(f"there is no role {role!r}", "admin or tenant")
-        if not tenant or not tenant.replace("-", "").replace("_", "").isalnum() or tenant == SYSTEM:
-            raise Invalid(f"{tenant!r} is no name for a tenant", "letters, digits, - and _")
+        demand_tenant(tenant)
         id, secret = "key_" + secrets.token_hex(6), "bk_" + secrets.token_urlsafe(30)
         body = json.encode(Key(tenant, role, digest(secret), label))
         await self.run(id, Spec(1, body, actor, self.engine.now()))
@@ -113,6 +112,12 @@ class Keys:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secret + "\n")
+
+
+def demand_tenant(name: str) -> None:
+    """Raises Invalid."""
+    if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
+        raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
 
 
 def digest(secret: str) -> str:

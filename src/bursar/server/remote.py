@@ -21,7 +21,8 @@ invoice_app = App(name="invoice", help="Invoices of a running Bursar.")
 payout_app = App(name="payout", help="Payouts of a running Bursar.")
 keys_app = App(name="keys", help="API keys of a running Bursar.")
 remote = App()
-for part in (invoice_app, payout_app, keys_app):
+balance_app = App(name="balance", help="What is in the wallets that payouts leave from.")
+for part in (invoice_app, payout_app, balance_app, keys_app):
     remote.command(part)
 
 
@@ -184,6 +185,33 @@ def act_on_payout(
     """Decide about it: cancel, close, acknowledge, replace."""
     body = {"action": action, "reason": reason} | asdict(more or Closing())
     show(ask(config, "POST", f"/v1/payouts/{id}/actions", body))
+
+
+@dataclass
+class Entry:
+    """What has come into a wallet, or left it, past Bursar."""
+
+    amount: str
+    "a decimal number"
+    asset: str
+    reason: str
+    "kept with the entry"
+    direction: Literal["in", "out"] = "in"
+    external_id: str = ""
+    "the same id and words: the same entry"
+
+
+@balance_app.command(name="enter")
+def enter_balance(rail: str, *, entry: Annotated[Entry, Parameter(name="*")], config: Where = HERE) -> None:
+    """Say what is in a wallet: payouts leave only from what the ledger knows."""
+    body = {"rail": rail, "amount": {"asset": entry.asset, "value": entry.amount}, "reason": entry.reason}
+    show(ask(config, "POST", "/v1/balances", body | {"direction": entry.direction, "external_id": entry.external_id}))
+
+
+@balance_app.command(name="list")
+def list_balances(*, config: Where = HERE) -> None:
+    """Of each wallet: booked, reserved, available."""
+    show(ask(config, "GET", "/v1/balances"))
 
 
 @keys_app.command(name="create")

@@ -12,13 +12,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..core.facts import Cursor, Stands
-from ..core.money import text_of
+from ..core.ledger import Sums, available
+from ..core.money import Amount, Money, text_of
 from ..core.subject import Mover, Subject
 from ..invoices import payments as paid
 from ..invoices import spec
 from ..invoices.reference import reference_status
 from ..payouts import leg as payouts
-from .encode import Money, Scales, instant, money, when
+from .encode import Scales, amount, instant, when
 
 SCHEMES = {"bitcoin": "bitcoin", "litecoin": "litecoin", "cardano": "web+cardano"}
 
@@ -39,8 +40,8 @@ class Summary(Struct, frozen=True, kw_only=True):
 class Way(Struct, frozen=True):
     way: str
     address: str
-    expected: Money
-    due: Money  # what is still missing
+    expected: Amount
+    due: Amount  # what is still missing
     price: str  # units of the price's asset for one of the way's
     confirmations: int
     uri: str | None  # for a wallet
@@ -50,7 +51,7 @@ class Payment(Struct, frozen=True, kw_only=True):
     id: str
     txid: str
     way: str | None  # None: none of those that were asked for
-    amount: Money
+    amount: Amount
     standing: str  # pending, included, adrift, displaced, gone
     confirmations: int
     block: str | None
@@ -65,7 +66,7 @@ class Payment(Struct, frozen=True, kw_only=True):
 
 class Invoice(Summary, frozen=True, kw_only=True):
     external_id: str
-    price: Money
+    price: Amount
     preset: str
     metadata: dict[str, str]
     expires_at: datetime
@@ -81,8 +82,8 @@ class Payout(Summary, frozen=True, kw_only=True):
     external_id: str
     rail: str
     to: str
-    amount: Money
-    fee_limit: Money
+    amount: Amount
+    fee_limit: Amount
     attempts: int
 
 
@@ -91,6 +92,15 @@ class Alert(Summary, frozen=True, kw_only=True):
     about: str  # kind/id
     episodes: int
     runbook: str
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    """Of a wallet that payouts leave from, as the ledger has it."""
+
+    rail: str
+    booked: Amount  # what has come and has not left
+    reserved: Amount  # of it, for payouts under way, with the most that they may cost
+    available: Amount
 
 
 View = Invoice | Payout | Alert
@@ -120,29 +130,29 @@ def invoice(s: Subject, cursors: Mapping[str, Cursor], scales: Scales) -> Invoic
     return Invoice(
         **summary(s, invoice_why(now.state, now.mover, b, payments, s)),
         external_id=b.invoice.external_id,
-        price=Money(b.invoice.price_asset, b.invoice.price_value),
+        price=Amount(b.invoice.price_asset, b.invoice.price_value),
         preset=b.invoice.preset,
         metadata=b.invoice.metadata,
         expires_at=instant(b.deadline),
         quotes=len(b.quotes),
         ways=tuple(way(w, b) for w in b.invoice.ways),
         payments=payments,
-        share_seen=str(b.seen()),
-        share_received=str(b.received()),
+        share_seen=str(b.seen),
+        share_received=str(b.received),
         reference_status=reference_status(now.state, now.flags),
     )
 
 
 def way(w: spec.Way, b: paid.Book) -> Way:
     expected = b.quotes[-1].expected[w.name]
-    missing = max(Fraction(0), 1 - b.seen()) * expected
+    missing = max(Fraction(0), 1 - b.seen) * expected
     rest = int(-(-missing // w.step)) * w.step
     scheme = SCHEMES.get(w.rail.split(":")[0])
     return Way(
         w.name,
         w.address,
-        Money(w.asset, text_of(expected, w.scale)),
-        Money(w.asset, text_of(rest, w.scale)),
+        Amount(w.asset, text_of(expected, w.scale)),
+        Amount(w.asset, text_of(rest, w.scale)),
         b.quotes[-1].prices.get(w.name, "1"),
         w.confirmations,
         f"{scheme}:{escaped(w.address)}?amount={text_of(rest or expected, w.scale)}" if scheme else None,
@@ -158,7 +168,7 @@ def payment(p: paid.Payment, cursors: Mapping[str, Cursor], scales: Scales) -> P
         id=p.movement,
         txid=fact.tx,
         way=p.way.name if p.way else None,
-        amount=money(came, {came.asset: p.way.scale} if p.way else scales),
+        amount=amount(came, {came.asset: p.way.scale} if p.way else scales),
         standing=stands.value,
         confirmations=max(0, deep),
         block=fact.place.hash if fact.place else None,
@@ -176,7 +186,7 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
     counting = [p for p in payments if p.share != "0"]
     match state:
         case "awaiting_payer":
-            seen = f"{percent(b.seen())} of the price is here" if b.seen() else "nothing has come yet"
+            seen = f"{percent(b.seen)} of the price is here" if b.seen else "nothing has come yet"
             return f"waiting for the payer until {instant(b.deadline):%H:%M:%S} UTC: {seen}"
         case "awaiting_finality":
             needed = max(w.confirmations for w in b.invoice.ways)
@@ -185,7 +195,7 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
         case "awaiting_operator" if any(p.standing == "pending" and p.id in s.about("overdue") for p in payments):
             return "a payment has been in no block for too long: wait for it, or find out with the payer"
         case "awaiting_operator":
-            return f"{percent(b.seen())} of the price came in time, the rest did not: accept it short, or give it back"
+            return f"{percent(b.seen)} of the price came in time, the rest did not: accept it short, or give it back"
         case "settled" if mover is Mover.OPERATOR:
             return "it was settled, and then the chain took a payment back: find out whether it returns"
         case "settled":
@@ -211,10 +221,16 @@ def payout(s: Subject, scales: Scales) -> Payout:
         external_id=leg.external_id,
         rail=leg.rail,
         to=leg.to,
-        amount=money(leg.money, scales),
-        fee_limit=money(replace(leg.money, minor=leg.fee), scales),
+        amount=amount(leg.money, scales),
+        fee_limit=amount(replace(leg.money, minor=leg.fee), scales),
         attempts=len(s.cases(payouts.SLOT)),
     )
+
+
+def balance(rail: str, asset: str, account: str, sums: Sums, scales: Scales) -> Balance:
+    booked, free = sums.get((account, asset), 0), available(sums, account, asset)
+    said = {"booked": booked, "reserved": booked - free, "available": free}
+    return Balance(rail=rail, **{name: amount(Money(asset, minor), scales) for name, minor in said.items()})
 
 
 def alert(s: Subject) -> Alert:
@@ -241,7 +257,7 @@ def bars(s: Subject) -> list[tuple[str, str, Fraction, Fraction]]:
             excess = p.share * Fraction(p.excess, came.minor) if p.excess else Fraction(0)
             word = "final" if p.final else p.standing.stands.value
             parts += [(word if p.counts else "not counted", p.share - excess), ("too much", excess)]
-    parts.append(("missing", max(Fraction(0), 1 - b.seen())))
+    parts.append(("missing", max(Fraction(0), 1 - b.seen)))
     out, at = list[tuple[str, str, Fraction, Fraction]](), Fraction(0)
     for word, share in parts:
         if share:

@@ -17,7 +17,7 @@ from msgspec import Struct, json
 
 from ..core.errors import CommitLost, Explained
 from ..core.facts import LIVE, Batch, Cursor, Fact, Place, Standing, Stands, Watch
-from ..core.money import Instant
+from ..core.money import Amount, Instant
 from ..core.outcomes import Unknown
 from ..core.ports import Controller, Seen
 from ..core.steps import Decide, Step, Wait, at_position
@@ -57,7 +57,7 @@ class Change(Struct, frozen=True):
     rail: str
     address: str
     movement: str
-    amount: encode.Money
+    amount: Amount
     block: str | None
     height: int | None
     confirmations: int
@@ -195,7 +195,7 @@ class Watcher:
             self.rail.name,
             self.address,
             movement,
-            encode.Money(fact.money.asset, encode.value(fact.money.asset, fact.money.minor, self.rail.scales)),
+            encode.amount(fact.money, self.rail.scales),
             place.hash if place else None,
             place.position if place else None,
             deep,

@@ -43,6 +43,7 @@ ALERTS = {  # (kind, flag) -> when it is an alert; docs/runbook has a page for e
     ("invoice", "contradicted"): alerts.Rule(latched=True),
     ("payout", "stuck"): alerts.Rule(),
     ("payout", "unfunded"): alerts.Rule(dwell=60 * SECOND),
+    ("payout", "unprepared"): alerts.Rule(dwell=300 * SECOND),
     ("payout", "paid_twice"): alerts.Rule(latched=True),
     ("payout", "paid_after_close"): alerts.Rule(latched=True),
     ("source", "blind"): alerts.Rule(),

@@ -1,9 +1,8 @@
 """`bursar simulate`: runs worlds, says how many audited steps a second that were, and of a world that fails the
-shortest story and how to see it again. `python -m bursar.testing.report --help`."""
+shortest story and how to see it again."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -19,6 +18,7 @@ from .simulator import FAILURES, Simulation
 
 CHUNK = 25  # worlds of one piece of work
 MANY = 100  # from here on all cores help
+WORLDS, HUNTED = 100, 300  # where nobody says how many: to run, and of each known-wrong variant
 SHOWN = 3  # failures of which the story is told
 
 
@@ -50,12 +50,13 @@ def chunks(first: int, seeds: int) -> Iterator[Chunk]:
         yield from pool.map(run, *zip(*pieces, strict=True))
 
 
-def main(seeds: int, seed: int | None, *, show: bool, mutants: bool) -> int:
+def main(seeds: int | None, seed: int | None, *, show: bool, mutants: bool) -> int:
     """Runs `seeds` worlds from `seed` (or 0) on; with `show` tells the story of each that fails, and of a single
     one in any case. With `mutants`: hunts each known-wrong variant through at most so many worlds. Returns the
     process's exit code: 0 if all is as it must be."""
     if mutants:
-        return hunted(seeds)
+        return hunted(seeds or HUNTED)
+    seeds = seeds or WORLDS
     began, done, steps, spent, failed = time.perf_counter(), 0, 0, 0.0, list[int]()
     for chunk in chunks(seed or 0, seeds):
         done, steps, spent = done + chunk.seeds, steps + chunk.steps, spent + chunk.seconds
@@ -107,17 +108,3 @@ def line(got: Hunt, *, wanted: bool) -> str:
     verdict = "caught" if got.caught else "not caught"
     mark = "  " if bool(got.caught) == wanted else "! "
     return f"{mark}{got.name:22}{verdict} {got.caught} of {got.tried}, first by {got.first}: {says}"
-
-
-def parsed(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--show", action="store_true")
-    parser.add_argument("--mutants", action="store_true")
-    asked = parser.parse_args(argv)
-    return main(asked.seeds, asked.seed, show=asked.show, mutants=asked.mutants)
-
-
-if __name__ == "__main__":
-    sys.exit(parsed(sys.argv[1:]))

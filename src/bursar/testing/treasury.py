@@ -252,11 +252,13 @@ class Treasury:
             demand(status.mover is Mover.OPERATOR, name, "ends", status.state, ",", taken, "is somebody else's")
             return
         over = states <= {"settled", "cancelled", "closed"} and not asks
-        demand((status.state == "settled") == over, name, "ends", status.state, ":", states)
+        word = status.state in ("settled", "closed")
+        demand(word if over else word <= asks, name, "ends", status.state, ":", states)
+        demand(asks == (status.mover is Mover.OPERATOR), name, "ends with", status.mover, ":", states)
+        demand(status.state != "settled" or states == {"settled"}, name, "is settled:", states)
         landed = {owner(x.to): x.money.minor for bank in self.banks.values() for x in bank.landed}
         paid = sum(minor for to, minor in landed.items() if to in bodies)
-        whole = status.state == "settled" and states == {"settled"}
-        demand(not whole or paid == spec.total.minor, name, "paid", paid)
+        demand(status.state != "settled" or paid == spec.total.minor, name, "paid", paid)
 
     def finished(self) -> None:
         """Where nothing is in doubt, the ledger is what the bank holds, to the last unit."""

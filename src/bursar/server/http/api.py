@@ -11,6 +11,7 @@ from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Struct
 
+from ...balances import EnterBalance
 from ...core.subject import Mover, SubjectId
 from ...invoices.commands import CreateInvoice
 from ...payouts.commands import ActOnPayout, CreatePayout
@@ -25,6 +26,7 @@ Key = Annotated[str, HeaderParameter(name="Idempotency-Key", description="the sa
 Limit = Annotated[int, QueryParameter(ge=1, le=100)]
 Before = Annotated[int, QueryParameter(ge=1, description="`next` of the page before")]
 Id = FromPath[str]
+Tenant = Annotated[str, QueryParameter(description="whose; without it the key's own")]
 Movers = Annotated[Mover | None, QueryParameter(description="those who must move next; without it all")]
 NEWEST = 2**53
 WHY = {
@@ -134,6 +136,19 @@ async def act_on_payout(
     return await bursar.payouts.act(caller.tenant, id, data, key, caller.id)
 
 
+@post("/v1/balances", summary="Enter what has come into a wallet, or left it, past Bursar (role admin)")
+async def enter_balance(
+    data: JSONBody[EnterBalance], caller: Asker, bursar: House, key: Key = "", tenant: Tenant = ""
+) -> views.Balance:
+    caller.demand_admin()
+    return await bursar.payouts.enter(tenant or caller.tenant, data, key, caller.id)
+
+
+@get("/v1/balances", summary="What the ledger says is in each wallet")
+async def list_balances(caller: Asker, bursar: House) -> list[views.Balance]:
+    return await bursar.payouts.balances(caller.tenant)
+
+
 @get("/v1/alerts", summary="Alerts of the tenant, or of the rails (of=system), newest first")
 async def list_alerts(
     caller: Asker,
@@ -208,7 +223,7 @@ async def create_link(caller: Asker, bursar: House, sessions: Logins) -> Link:
 
 ROUTES = [
     *(create_invoice, list_invoices, get_invoice, invoice_timeline, act_on_invoice),
-    *(create_payout, list_payouts, get_payout, act_on_payout),
+    *(create_payout, list_payouts, get_payout, act_on_payout, enter_balance, list_balances),
     *(list_alerts, clear_alert, list_sources, list_events),
     *(create_key, list_keys, revoke_key, create_link),
 ]

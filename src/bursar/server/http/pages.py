@@ -17,6 +17,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct, json
 
 from ...core.errors import Missing
+from ...core.money import Amount
 from ...core.ports import Listed
 from ...core.subject import Mover, SubjectId
 from .. import encode, views
@@ -60,7 +61,7 @@ class Line(Struct, frozen=True):
         return self.view.external_id or self.view.id
 
     @property
-    def money(self) -> encode.Money | None:
+    def money(self) -> Amount | None:
         match self.view:
             case views.Invoice(price=money) | views.Payout(amount=money):
                 return money

@@ -5,7 +5,7 @@ for anything but PostgreSQL. It starts no server (`store/embedded`) and makes no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import psycopg
@@ -232,8 +232,8 @@ class PostgresStore:
     async def cursors(self) -> Mapping[str, Cursor]:
         return await self.read(CURSORS, (query("cursors"), {}))
 
-    async def sums(self, tenant: str) -> Sums:
-        rows = await self.read(SUMS, (query("sums"), {"tenant": tenant}))
+    async def sums(self, tenant: str, accounts: Collection[str]) -> Sums:
+        rows = await self.read(SUMS, (query("sums"), {"tenant": tenant, "accounts": list(accounts)}))
         return {(account, asset): minor for account, asset, minor in rows}
 
     # -- what a doctor asks -------------------------------------------------------------------

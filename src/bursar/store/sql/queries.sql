@@ -104,7 +104,8 @@ select coalesce(json_object_agg(rail, json_build_object('position', position, 't
   'watermark', watermark, 'watched', watched)), '{}')::text from cursors
 
 -- name: sums
-select coalesce(json_agg(json_build_array(account, asset, minor)), '[]')::text from sums where tenant = %(tenant)s
+select coalesce(json_agg(json_build_array(account, asset, minor)), '[]')::text from sums
+ where tenant = %(tenant)s and account = any(%(accounts)s::text[])
 
 -- name: resting
 -- Who is neither dirty nor due, by key, and what its entries amount to.

@@ -80,7 +80,9 @@ true_route = observe.route
 
 MUTANTS = {
     "no_lease": Mutant(
-        "no lease: the version guards every write, a lease only spares double work", parts=Parts(store=NoLease)
+        "no lease: the version guards every write, a lease only spares double work",
+        parts=Parts(store=NoLease),
+        costs="is asked about again",
     ),
     "lease_stays": Mutant(
         "who has lost a race keeps others waiting for the lease: latency only", parts=Parts(store=NoSkip)
@@ -98,6 +100,7 @@ MUTANTS = {
     "own_clock": Mutant(
         "the claim's clock is not believed: who is ahead of ours is claimed again until ours has come, a skew long",
         patches=((Pass, "seen", own_clock),),
+        costs="is at work again and again",
     ),
     "seen_again": Mutant(
         "what only the feed knows is sent again: where the terms allow it the rail refuses the second",

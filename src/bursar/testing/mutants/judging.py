@@ -61,7 +61,7 @@ def one_conf(s: Subject, status: Status, seen: Seen) -> Step:
 def settled_by_facts(s: Subject, b: payments.Book) -> Any:
     """A word that was given comes undone."""
     state, mover = true_reached(s, b)
-    return ("awaiting_finality", mover) if state == "settled" and b.received() < b.enough else (state, mover)
+    return ("awaiting_finality", mover) if state == "settled" and b.received < b.enough else (state, mover)
 
 
 def watches_end(s: Subject) -> Status:

@@ -18,6 +18,7 @@ class Mutant(NamedTuple):
     parts: Parts = Parts()
     swaps: Swaps = ()
     patches: Patches = ()
+    costs: str = ""  # of an equivalent one: what an audit may say of it, for it only works in vain
 
 
 def install(mutant: Mutant) -> None:

@@ -25,8 +25,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from tests.harness import missing
 
+from bursar.core.errors import Explained
 from bursar.store import embedded
-from bursar.store.embedded import LOGIN_ROLES, SUPERUSER, Embedded, EmbeddedError, cluster
+from bursar.store.embedded import LOGIN_ROLES, SUPERUSER, Embedded, cluster
 
 AS_ROOT = os.geteuid() == 0
 QUICK = {"fsync": "off", "shared_buffers": "16MB"}
@@ -127,8 +128,8 @@ def kill(pid: int | None) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def refused(launcher: Embedded, timeout: float = 20) -> EmbeddedError:
-    with pytest.raises(EmbeddedError) as caught:
+def refused(launcher: Embedded, timeout: float = 20) -> Explained:
+    with pytest.raises(Explained) as caught:
         launcher.start(timeout=timeout)
     assert caught.value.sentence and caught.value.hint
     assert launcher.pid is None
@@ -217,7 +218,7 @@ def test_the_server_outlives_the_thread_that_started_it(made: Path) -> None:
     thread.join()
     time.sleep(0.3)
     assert launcher.alive()
-    assert "runs already" in str(pytest.raises(EmbeddedError, launcher.start).value)
+    assert "runs already" in str(pytest.raises(Explained, launcher.start).value)
     assert launcher.alive()
     launcher.stop()
 
@@ -587,7 +588,8 @@ def test_root_refuses_data_that_its_server_may_not_reach_or_own(made: Path) -> N
 ORDINARY = """
 import json, os, signal, sys, time
 from pathlib import Path
-from bursar.store.embedded import Embedded, EmbeddedError
+from bursar.core.errors import Explained
+from bursar.store.embedded import Embedded
 figures = []
 launcher = Embedded(Path(sys.argv[1]) / "pg", settings={"fsync": "off"})
 for _ in range(3):
@@ -596,7 +598,7 @@ for _ in range(3):
     os.kill(launcher.pid, signal.SIGKILL)
 try:
     Embedded(Path(sys.argv[2])).start()
-except EmbeddedError as error:
+except Explained as error:
     figures.append(error.sentence)
 launcher.start(); launcher.stop()
 print(json.dumps(figures))

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from ..core.errors import Explained
 from ..engine import clock
 from ..store.doctor import Finding, examine, replay_verify
-from ..store.embedded import Embedded, EmbeddedError
+from ..store.embedded import Embedded
 from ..store.postgres import PostgresStore
 from .config import Config
 from .wiring import CONTROLLERS
@@ -37,9 +37,6 @@ async def look(config: Config, check: Check) -> Sequence[Finding]:
                 raise Explained(f"there is no database in {config.folder}", "start Bursar first: bursar up")
             if not await asyncio.to_thread(server.alive):
                 stack.push_async_callback(asyncio.to_thread, server.stop)
-                try:
-                    await asyncio.to_thread(server.start)
-                except EmbeddedError as err:
-                    raise Explained(err.sentence, err.hint) from err
+                await asyncio.to_thread(server.start)
             url = server.dsn("bursar_engine")
         return await check(await stack.enter_async_context(await PostgresStore.open(url, clock.now, 2)))

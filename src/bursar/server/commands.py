@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+import asyncio
+from collections.abc import Callable, Container, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
@@ -26,8 +27,8 @@ from ..payouts import commands as payouts
 from ..payouts.commands import ActOnPayout, CreatePayout, Purse
 from ..payouts.leg import wallet
 from . import encode, views
-from .keys import demand_tenant
 
+SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
 TRIES = 5
 APP = "library"  # the actor, where the application does not say who asks
 BUSY = "too many commands at once"
@@ -67,11 +68,16 @@ class Page(Struct, Generic[T], frozen=True):
     next: int | None
 
 
-class Desk:
-    """What all commands share: the engine, the store, how amounts are written."""
+class Desk(Generic[T]):
+    """What all commands share, about subjects of one kind."""
+
+    kind = ""
 
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales) -> None:
         self.engine, self.store, self.scales = engine, store, scales
+
+    def name(self, tenant: str, id: str) -> SubjectId:
+        return SubjectId(tenant, self.kind, id)
 
     async def there(self, name: SubjectId) -> Subject:
         """With its status as of now: what is recorded may be newer than what was told. Raises Missing: another
@@ -81,19 +87,24 @@ class Desk:
             raise Missing(f"there is no {name.kind} {name.id}")
         return replace(subject, status=self.engine.controllers[name.kind].status(subject))
 
-    async def view(self, name: SubjectId) -> Any:
-        """With the cursors of all rails, for people. Raises Missing."""
-        return views.view(await self.there(name), await self.store.cursors(), self.scales)
+    async def get(self, tenant: str, id: str) -> T:
+        """Raises Missing."""
+        found: T = (await self.views([self.name(tenant, id)]))[0]
+        return found
 
-    async def page(self, tenant: str, kind: str, movers: Container[Mover], before: int, limit: int) -> Page[Any]:
-        rows = await self.store.page(tenant, kind, movers, before, limit)
-        items = tuple([await self.view(row.subject) for row in rows])
-        return Page(items, rows[-1].serial if len(rows) == limit else None)
+    async def views(self, names: Sequence[SubjectId]) -> list[Any]:
+        """With the cursors of all rails, for people. Raises Missing."""
+        subjects, cursors = await asyncio.gather(*map(self.there, names)), await self.store.cursors()
+        return [views.view(subject, cursors, self.scales) for subject in subjects]
+
+    async def page(self, tenant: str, movers: Container[Mover], before: int, limit: int) -> Page[T]:
+        rows = await self.store.page(tenant, self.kind, movers, before, limit)
+        items = await self.views([row.subject for row in rows])
+        return Page(tuple(items), rows[-1].serial if len(rows) == limit else None)
 
     async def timeline(self, name: SubjectId) -> list[encode.Row]:
         """All that was recorded of it, and the first thousand of what was told. Raises Missing."""
-        subject = await self.there(name)
-        told = await self.store.events(name.tenant, 0, 1_000, name)
+        subject, told = await asyncio.gather(self.there(name), self.store.events(name.tenant, 0, 1_000, name))
         return encode.timeline(subject, [event for _, event in told], self.scales)
 
     async def run(self, to: SubjectId, records: Callable[[Subject], Asked]) -> None:
@@ -111,7 +122,9 @@ class Desk:
         raise Clash(BUSY, "ask again")
 
 
-class Invoices(Desk):
+class Invoices(Desk[views.Invoice]):
+    kind = "invoice"
+
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales, offers: Mapping[str, Offer]) -> None:
         super().__init__(engine, store, scales)
         self.offers = offers
@@ -121,7 +134,7 @@ class Invoices(Desk):
 
         Raises Invalid; Clash where the words differ."""
         digest = sha256(json.encode(request, order="deterministic")).hexdigest()
-        to = SubjectId(tenant, "invoice", "inv_" + identity(request.external_id, key))
+        to = self.name(tenant, "inv_" + identity(request.external_id, key))
         for _ in range(TRIES):
             subject, _ = await self.store.load(to)
             if not subject.records:
@@ -152,7 +165,7 @@ class Invoices(Desk):
         assert offer.derive is not None
         page = 0
         while True:
-            name = SubjectId("system", "xpub", f"{sha256(offer.derive(0).encode()).hexdigest()[:16]}-{page}")
+            name = SubjectId(SYSTEM, "xpub", f"{sha256(offer.derive(0).encode()).hexdigest()[:16]}-{page}")
             subject, _ = await self.store.load(name)
             index = xpub.following(subject, page)
             if index is not None:
@@ -161,14 +174,9 @@ class Invoices(Desk):
                 return offer.derive(index), Write(name, (*spec, record), subject.version)
             page += 1
 
-    async def get(self, tenant: str, id: str) -> views.Invoice:
-        """Raises Missing."""
-        found: views.Invoice = await self.view(SubjectId(tenant, "invoice", id))
-        return found
-
     async def act(self, tenant: str, id: str, act: ActOnInvoice, key: str = "", actor: str = APP) -> views.Invoice:
         """The same key again is the same act. Raises Missing; Clash where it is not possible now."""
-        to, name = SubjectId(tenant, "invoice", id), key or uuid4().hex
+        to, name = self.name(tenant, id), key or uuid4().hex
         await self.there(to)
         body, now = act.txid.encode(), self.engine.now()
         record = Decision(ACTS[act.action], act.payment, actor, act.reason, now, body=body, command=name)
@@ -176,14 +184,16 @@ class Invoices(Desk):
         return await self.get(tenant, id)
 
 
-class Payouts(Desk):
+class Payouts(Desk[views.Payout]):
+    kind = "payout"
+
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales, purses: Mapping[str, Purse]) -> None:
         super().__init__(engine, store, scales)
         self.purses = purses
 
     async def create(self, tenant: str, request: CreatePayout, key: str = "", actor: str = APP) -> views.Payout:
         """As of invoices. Raises Invalid, Clash."""
-        to = SubjectId(tenant, "payout", "po_" + identity(request.external_id, key))
+        to = self.name(tenant, "po_" + identity(request.external_id, key))
 
         def records(s: Subject) -> tuple[Spec, tuple[()]]:
             """The same words are judged as of when they were first said: an invoice may have expired since."""
@@ -194,18 +204,12 @@ class Payouts(Desk):
         await self.run(to, records)
         return await self.get(tenant, to.id)
 
-    async def get(self, tenant: str, id: str) -> views.Payout:
-        """Raises Missing."""
-        found: views.Payout = await self.view(SubjectId(tenant, "payout", id))
-        return found
-
     async def act(self, tenant: str, id: str, act: ActOnPayout, key: str = "", actor: str = APP) -> views.Payout:
         """The same key again is the same act. Raises Missing, Invalid; Clash where it is not possible now."""
-        to, name = SubjectId(tenant, "payout", id), key or uuid4().hex
+        to, name = self.name(tenant, id), key or uuid4().hex
         await self.there(to)
         await self.run(to, lambda s: payouts.act(s, act, self.purses, actor, name, self.engine.now()))
         return await self.get(tenant, id)
-
 
     async def enter(self, tenant: str, request: EnterBalance, key: str = "", actor: str = APP) -> views.Balance:
         """What is in a wallet, before anything can be paid out of it. As of invoices. Raises Invalid, Clash."""
@@ -228,10 +232,12 @@ class Payouts(Desk):
         ]
 
 
-class Alerts(Desk):
+class Alerts(Desk[views.Alert]):
+    kind = "alert"
+
     async def clear(self, tenant: str, act: ClearAlert, key: str = "", actor: str = APP) -> views.Alert:
         """About the news that there is now. Raises Missing; Clash where it is not firing."""
-        to, name = SubjectId(tenant, "alert", act.alert), key or uuid4().hex
+        to, name = self.name(tenant, act.alert), key or uuid4().hex
 
         def records(s: Subject) -> tuple[Decision, tuple[()]]:
             n = str(alerts.edges(s)[-1][0].n)
@@ -241,8 +247,13 @@ class Alerts(Desk):
             raise Invalid("an act needs a reason", "it is kept with the alert")
         await self.there(to)
         await self.run(to, records)
-        found: views.Alert = await self.view(to)
-        return found
+        return await self.get(tenant, act.alert)
+
+
+def demand_tenant(name: str) -> None:
+    """Raises Invalid."""
+    if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
+        raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
 
 
 def accepted(refused: Refused | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from hashlib import sha256
@@ -9,14 +10,12 @@ from pathlib import Path
 
 from msgspec import Struct, json
 
-from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
-from ..core.ports import Controller, Refused, Seen, Store
+from ..core.errors import Invalid
+from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Step, Wait
-from ..core.subject import Decision, Mover, Name, Spec, Status, Subject, SubjectId
-from ..engine.intake import command
-from ..engine.reconcile import Engine
+from ..core.subject import Decision, Mover, Name, Spec, Status, Subject
+from .commands import SYSTEM, Desk, demand_tenant
 
-SYSTEM = "system"
 NAME = "key.digest"
 
 
@@ -35,8 +34,17 @@ class KeyView(Struct, frozen=True):
     state: str
 
 
+def key_of(s: Subject) -> Key:
+    return json.decode(s.spec.body, type=Key)
+
+
+def viewed(s: Subject) -> KeyView:
+    key = key_of(s)
+    return KeyView(s.id.id, key.tenant, key.role, key.label, status(s).state)
+
+
 def status(s: Subject) -> Status:
-    key = json.decode(s.spec.body, type=Key)
+    key = key_of(s)
     name = Name(NAME, key.digest, unique=True)
     return Status("revoked" if s.decisions("revoked") else "active", Mover.NOBODY, names=(name,))
 
@@ -54,9 +62,8 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
 controller = Controller("key", status, next_step, admit)
 
 
-class Keys:
-    def __init__(self, engine: Engine, store: Store) -> None:
-        self.engine, self.store = engine, store
+class Keys(Desk[KeyView]):
+    kind = "key"
 
     async def create(self, tenant: str, role: str, label: str, actor: str) -> tuple[str, str]:
         """(id, secret); the secret is shown this once. Raises Invalid."""
@@ -64,43 +71,28 @@ class Keys:
             raise Invalid(f"there is no role {role!r}", "admin or tenant")
         demand_tenant(tenant)
         id, secret = "key_" + secrets.token_hex(6), "bk_" + secrets.token_urlsafe(30)
-        body = json.encode(Key(tenant, role, digest(secret), label))
-        await self.run(id, Spec(1, body, actor, self.engine.now()))
+        spec = Spec(1, json.encode(Key(tenant, role, digest(secret), label)), actor, self.engine.now())
+        await self.run(self.name(SYSTEM, id), lambda _: (spec, ()))
         return id, secret
 
     async def revoke(self, id: str, actor: str) -> None:
         """Raises Missing."""
-        subject, _ = await self.store.load(SubjectId(SYSTEM, "key", id))
-        if not subject.records:
-            raise Missing(f"there is no key {id}")
-        await self.run(id, Decision("revoked", "", actor, "revoked", self.engine.now(), command="revoke"))
+        await self.there(self.name(SYSTEM, id))
+        act = Decision("revoked", "", actor, "revoked", self.engine.now(), command="revoke")
+        await self.run(self.name(SYSTEM, id), lambda _: (act, ()))
 
     async def all(self) -> list[KeyView]:
         """The newest thousand."""
-        out = []
-        for row in await self.store.page(SYSTEM, "key", frozenset(Mover), 2**53, 1_000):
-            subject, _ = await self.store.load(row.subject)
-            key = json.decode(subject.spec.body, type=Key)
-            out.append(KeyView(row.subject.id, key.tenant, key.role, key.label, row.status.state))
-        return out
-
-    async def run(self, id: str, record: Spec | Decision) -> None:
-        for _ in range(5):
-            try:
-                refused = await command(self.engine, SubjectId(SYSTEM, "key", id), record)
-            except (LostRace, CommitLost):
-                continue
-            if refused:
-                raise Clash(refused.reason)
-            return
-        raise Clash("too many commands at once", "ask again")
+        rows = await self.store.page(SYSTEM, self.kind, frozenset(Mover), 2**53, 1_000)
+        subjects = await asyncio.gather(*(self.there(row.subject) for row in rows))
+        return [viewed(s) for s in subjects]
 
     async def whose(self, secret: str) -> tuple[str, Key] | None:
         """(id, key) of a secret that is good now."""
         for name in await self.store.find(SYSTEM, NAME, digest(secret)):
             subject, _ = await self.store.load(name)
             if subject.status and subject.status.state == "active":
-                return name.id, json.decode(subject.spec.body, type=Key)
+                return name.id, key_of(subject)
         return None
 
     async def first(self, folder: Path, tenant: str) -> None:
@@ -112,12 +104,6 @@ class Keys:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secret + "\n")
-
-
-def demand_tenant(name: str) -> None:
-    """Raises Invalid."""
-    if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
-        raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
 
 
 def digest(secret: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from msgspec import json
 
 from .. import alerts, balances, invoices, sources
-from ..core.errors import CommitLost, Explained, LostRace
+from ..core.errors import CommitLost, LostRace
 from ..core.ports import Controller, Event, Sink, Store
 from ..core.subject import Spec, SubjectId
 from ..engine import clock
@@ -23,8 +23,8 @@ from ..payouts import allocation, leg
 from ..sinks.callback import CallbackSink
 from ..sinks.jsonl import JsonlSink
 from ..store.memory import MemoryStore
-from . import encode, keys
-from .commands import Alerts, Desk, Invoices, Payouts
+from . import encode, keys, views
+from .commands import SYSTEM, Alerts, Desk, Invoices, Payouts
 from .config import Config
 from .prices import Prices
 from .rails import Rail as Rail
@@ -94,9 +94,9 @@ class Bursar:
         }
         purses = {name: rail.purse for name, rail in rails.items() if rail.purse is not None}
         shared = self.engine, store, self.scales
-        self.desk, self.alerts = Desk(*shared), Alerts(*shared)
+        self.desk = Desk[views.View](*shared)
+        self.alerts, self.keys = Alerts(*shared), keys.Keys(*shared)
         self.invoices, self.payouts = Invoices(*shared, self.offers), Payouts(*shared, purses)
-        self.keys = keys.Keys(self.engine, store)
 
     def tell(self, name: str, call: Callable[[Event], Awaitable[None]]) -> None:
         """Every event from the first start with it on, in order per subject, at least once, to a coroutine of the
@@ -111,7 +111,7 @@ class Bursar:
         for name, rail in self.rails.items():
             if rail.source is None:
                 continue
-            to = SubjectId(keys.SYSTEM, "source", name)
+            to = SubjectId(SYSTEM, "source", name)
             subject, _ = await self.store.load(to)
             window = sources.Window(name, self.engine.now(), rail.blind_after)
             if subject.records and sources.window_of(subject.spec.body).window == window.window:
@@ -140,7 +140,7 @@ async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[
     url = config.database.url
     if url == "memory":
         return Opened(MemoryStore(clock.now))
-    from ..store.embedded import Embedded, EmbeddedError
+    from ..store.embedded import Embedded
     from ..store.postgres import PostgresStore
     from ..store.postgres.migrate import migrate
 
@@ -150,10 +150,7 @@ async def open_store(config: Config, stack: AsyncExitStack, progress: Callable[[
         config.folder.mkdir(parents=True, exist_ok=True, mode=0o711)  # the server may be another user's
         server = Embedded(config.folder / "postgres")
         stack.push_async_callback(asyncio.to_thread, server.stop)
-        try:
-            await asyncio.to_thread(server.start, 120, progress)
-        except EmbeddedError as err:
-            raise Explained(err.sentence, err.hint) from err
+        await asyncio.to_thread(server.start, 120, progress)
         url, migrating = server.dsn("bursar_engine"), server.dsn("bursar_migrate")
     for name in await asyncio.to_thread(migrate, migrating):
         progress(f"the database has been brought up to {name}")

@@ -16,8 +16,8 @@ from ...core.subject import Mover, SubjectId
 from ...invoices.commands import CreateInvoice
 from ...payouts.commands import ActOnPayout, CreatePayout
 from .. import encode, views
-from ..commands import ActOnInvoice, ClearAlert, Page
-from ..keys import SYSTEM, KeyView
+from ..commands import SYSTEM, ActOnInvoice, ClearAlert, Page
+from ..keys import KeyView
 from ..wiring import Bursar
 from .auth import Asker, House, Logins
 from .problems import Problem
@@ -92,7 +92,7 @@ async def create_invoice(data: JSONBody[CreateInvoice], caller: Asker, bursar: H
 async def list_invoices(
     caller: Asker, bursar: House, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
 ) -> Page[views.Invoice]:
-    return await bursar.desk.page(caller.tenant, "invoice", movers(mover), before, limit)
+    return await bursar.invoices.page(caller.tenant, movers(mover), before, limit)
 
 
 @get("/v1/invoices/{id:str}", summary="One invoice, with its payments")
@@ -102,7 +102,7 @@ async def get_invoice(id: Id, caller: Asker, bursar: House) -> views.Invoice:
 
 @get("/v1/invoices/{id:str}/timeline", summary="All that was recorded of it, and all that was told, in order")
 async def invoice_timeline(id: Id, caller: Asker, bursar: House) -> list[encode.Row]:
-    return await bursar.desk.timeline(SubjectId(caller.tenant, "invoice", id))
+    return await bursar.invoices.timeline(SubjectId(caller.tenant, "invoice", id))
 
 
 @post("/v1/invoices/{id:str}/actions", status_code=200, summary="Decide about it, with a reason")
@@ -121,7 +121,7 @@ async def create_payout(data: JSONBody[CreatePayout], caller: Asker, bursar: Hou
 async def list_payouts(
     caller: Asker, bursar: House, mover: Movers = None, before: Before = NEWEST, limit: Limit = 50
 ) -> Page[views.Payout]:
-    return await bursar.desk.page(caller.tenant, "payout", movers(mover), before, limit)
+    return await bursar.payouts.page(caller.tenant, movers(mover), before, limit)
 
 
 @get("/v1/payouts/{id:str}", summary="One payout")
@@ -158,7 +158,7 @@ async def list_alerts(
     before: Before = NEWEST,
     limit: Limit = 50,
 ) -> Page[views.Alert]:
-    return await bursar.desk.page(of or caller.tenant, "alert", movers(mover), before, limit)
+    return await bursar.alerts.page(of or caller.tenant, movers(mover), before, limit)
 
 
 @post("/v1/alerts/clear", status_code=200, summary="Say of an alert that it is dealt with, with a reason")

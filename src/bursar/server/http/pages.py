@@ -21,7 +21,7 @@ from ...core.money import Amount
 from ...core.ports import Listed
 from ...core.subject import Mover, SubjectId
 from .. import encode, views
-from ..keys import SYSTEM
+from ..commands import SYSTEM
 from ..wiring import Bursar
 from .api import NEWEST, sources
 from .auth import COOKIE, Caller, House, Logins
@@ -151,7 +151,8 @@ async def lines_of(bursar: Bursar, caller: Caller, kinds: Sequence[str], mover: 
                 before = page[-1].serial
             found += rows
     found = sorted(found, key=lambda row: row.serial, reverse=not oldest)[:SHOWN]
-    return [Line(row.subject, await bursar.desk.view(row.subject)) for row in found]
+    shown = await bursar.desk.views([row.subject for row in found])
+    return [Line(row.subject, view) for row, view in zip(found, shown, strict=True)]
 
 
 @get("/subjects/{tenant:str}/{kind:str}/{id:path}", include_in_schema=False)
@@ -170,7 +171,7 @@ async def subject_page(
     try:
         if kind not in KINDS or tenant not in (caller.tenant, SYSTEM):
             raise Missing("")
-        subject = await bursar.desk.there(name)
+        subject, (view,) = await bursar.desk.there(name), await bursar.desk.views([name])
     except Missing:
         return html("missing.html", 404)
     assert subject.status is not None
@@ -178,7 +179,7 @@ async def subject_page(
     return html(
         "subject.html",
         kind=kind,
-        line=Line(name, await bursar.desk.view(name)),
+        line=Line(name, view),
         bars=bars,
         wide=max(Fraction(100), sum((width for *_, width in bars), Fraction(0))),
         entries=[

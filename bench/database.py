@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from bursar.core.money import Instant
+from bursar.core.ports import Claim
 from bursar.store.embedded import SUPERUSER, Embedded
 from bursar.store.postgres import PostgresStore, Statement, migrate
 
@@ -71,9 +72,15 @@ def clear(folder: Path) -> None:
 
 
 class Counting(PostgresStore):
-    """`statements`: those that went to the server, without `begin` and `commit`."""
+    """`statements`: those that went to the server, without `begin` and `commit`; `batches`: who was claimed when."""
 
     statements = 0
+    batches: Sequence[Sequence[Claim]] = ()
+
+    async def claim(self, limit: int) -> Sequence[Claim]:
+        claims = await super().claim(limit)
+        self.batches = [*self.batches, claims]
+        return claims
 
     async def trip(self, *statements: Statement) -> Any:
         self.statements += len(statements)

@@ -13,17 +13,17 @@ from msgspec.structs import replace
 from bursar import invoices
 from bursar.core.facts import Cursor
 from bursar.core.money import Amount
-from bursar.core.ports import Advance, Claim, Commit, Seen, Write
+from bursar.core.ports import Advance, Commit, Seen, Write
 from bursar.core.steps import Wait
 from bursar.core.subject import Spec, Subject, SubjectId
 from bursar.engine import clock
-from bursar.engine.reconcile import Engine, change, take
+from bursar.engine.reconcile import Engine, change
 from bursar.invoices.commands import CreateInvoice, Offer, declare
+from bursar.server.shell import BATCH, Reconciler
 
 from .database import Counting
 
 HOUR = 3_600_000_000
-BATCH = 100  # subjects at work at once, as in the service
 FEW = 10  # writes in one commit, and BATCH commits in one transaction, while a shop is made
 SCANNED = 5_000  # watches in one commit
 PRICES = {"BTC/EUR": "60000", "ADA/EUR": "0.50"}
@@ -81,13 +81,16 @@ class Shop:
         assert isinstance(await self.store.commit(Commit(advance=Advance(rail, assigned.cursor, to))), int)
 
     async def work(self) -> None:
-        """Until nobody is due."""
-        while claims := await self.store.claim(BATCH):
-            await self.take(claims)
+        """As the service does it, until nobody is due."""
+        self.store.batches = []
+        reconciler = Reconciler(self.engine, failed)
+        while not await reconciler.turn():
+            pass
+        self.woken += sum(map(len, self.store.batches))
 
-    async def take(self, claims: Sequence[Claim]) -> None:
-        self.woken += len(claims)
-        await asyncio.gather(*(take(self.engine, claim) for claim in claims))
+
+def failed(subject: str, why: str) -> None:
+    assert not why, f"{subject}: {why}"
 
 
 def name(n: int) -> SubjectId:

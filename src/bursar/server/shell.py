@@ -4,20 +4,47 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from ..core.errors import CommitLost, RailDown
 from ..core.facts import Batch
 from ..core.ports import Event, Sink
 from ..core.subject import SubjectId
 from ..engine.deliver import deliver
-from ..engine.reconcile import take
+from ..engine.reconcile import Engine, take
 from .wiring import Bursar
 
-BATCH = 100  # subjects at work at once
+BATCH, BATCHES = 100, 2  # subjects of one claim, claims at work at once
 IDLE = 0.1  # seconds before an idle loop looks again
 FAILED = 2.0  # ... before one that failed does
 REVIVE = 2.0  # ... between two looks at our database server
 STOP = 2.0  # ... for what is under way at the stop: the loops, then the passes
+
+
+class Reconciler:
+    """Claims whoever is due and lets each work at its own pace: a rail that is slow to answer holds up nobody else.
+    While the database is busy with one batch, the next one computes."""
+
+    def __init__(self, engine: Engine, note: Callable[[str, str], None]) -> None:
+        """`note` gets a subject and why its pass failed, or "" when it did not."""
+        self.engine, self.note = engine, note
+        self.at_work: dict[SubjectId, asyncio.Task[None]] = {}
+
+    async def turn(self) -> float:
+        for subject, task in list(self.at_work.items()):
+            if task.done():
+                err = self.at_work.pop(subject).exception()
+                self.note(str(subject), repr(err) if err and not isinstance(err, CommitLost) else "")
+        free = min(BATCH, BATCHES * BATCH - len(self.at_work))
+        claims = await self.engine.store.claim(free) if free else ()
+        for claim in claims:
+            if claim.subject not in self.at_work:  # its lease may have run out meanwhile
+                self.at_work[claim.subject] = asyncio.create_task(take(self.engine, claim))
+        if not self.at_work:
+            return IDLE
+        if len(claims) < BATCH:  # else there may be more
+            await asyncio.wait(self.at_work.values(), timeout=IDLE, return_when=asyncio.FIRST_COMPLETED)
+        return 0
 
 
 class Shell:
@@ -28,19 +55,19 @@ class Shell:
         self.failing: dict[str, str] = {}  # loop or subject -> its last failure, until it succeeds
         self.silent: dict[str, str] = {}  # rail or sink -> why it does not answer, until it does
         self.loops: dict[str, asyncio.Task[None]] = {}
-        self.at_work: dict[SubjectId, asyncio.Task[None]] = {}
+        self.reconciler = Reconciler(bursar.engine, partial(self.note, self.failing))
 
     async def run(self) -> None:
         """Returns after the stop. What does not end by itself then is cancelled: it is taken up at the next start, as
         after a crash."""
-        turns: dict[str, Callable[[], Awaitable[float]]] = {"reconcile": self.reconcile}
+        turns: dict[str, Callable[[], Awaitable[float]]] = {"reconcile": self.reconciler.turn}
         turns |= {name: self.watcher(name) for name in self.bursar.observers}
         turns |= {name: self.teller(name, sink) for name, sink in self.bursar.sinks.items()}
         if self.bursar.server is not None:
             turns["database"] = self.revive
         self.loops = {name: asyncio.create_task(self.forever(name, turn)) for name, turn in turns.items()}
         await self.stopping.wait()
-        for tasks in self.loops, self.at_work:
+        for tasks in self.loops, self.reconciler.at_work:
             if tasks:
                 await asyncio.wait(tasks.values(), timeout=STOP)
             for task in tasks.values():
@@ -73,21 +100,6 @@ class Shell:
             known[name] = reason
         else:
             known.pop(name, None)
-
-    async def reconcile(self) -> float:
-        """Each subject at its own pace: a rail that is slow to answer holds up nobody else."""
-        for subject, task in list(self.at_work.items()):
-            if task.done():
-                err = self.at_work.pop(subject).exception()
-                self.note(self.failing, str(subject), repr(err) if err and not isinstance(err, CommitLost) else "")
-        free = BATCH - len(self.at_work)
-        for claim in await self.bursar.store.claim(free) if free else ():
-            if claim.subject not in self.at_work:  # its lease may have run out meanwhile
-                self.at_work[claim.subject] = asyncio.create_task(take(self.bursar.engine, claim))
-        if not self.at_work:
-            return IDLE
-        await asyncio.wait(self.at_work.values(), timeout=IDLE)  # whole batches, unless somebody is slow
-        return 0
 
     async def revive(self) -> float:
         server = self.bursar.server

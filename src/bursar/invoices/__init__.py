@@ -16,6 +16,8 @@ from .payments import ACCEPTED, Book, Payment, book, postings
 from .spec import SECOND, quote
 
 SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
+OVER = (SETTLED, CANCELLED, EXPIRED)  # words that were given; an expired one may be settled yet, by an act
+PAID_TO = "invoice.paid_to"  # the name of a key of an open invoice
 ACCEPTED_SHORT = "accepted_short"  # an act: what has been paid is enough
 PRICE_PAUSE = 60 * SECOND  # before a missing price is looked for again
 
@@ -30,7 +32,7 @@ def status(s: Subject) -> Status:
         tuple((p.movement, p.word()) for p in sorted(b.payments, key=lambda p: p.movement)),
         postings(s, b),
         watches(b),
-        names(b),
+        names(b, over=state in OVER),
     )
 
 
@@ -56,7 +58,7 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
 
 def reached(s: Subject, b: Book) -> tuple[str, Mover]:
     """Words that were given stand; before them it is what is seen that counts."""
-    for word in (SETTLED, CANCELLED, EXPIRED):  # an expired one may be settled yet, by an act
+    for word in OVER:
         if s.decisions(word):
             return word, Mover.OPERATOR if question(word, b) else Mover.NOBODY
     if overdue(s, b) or s.decisions(SHORT) and b.seen < b.enough:
@@ -84,8 +86,10 @@ def watches(b: Book) -> tuple[Watch, ...]:
     return tuple(sorted(ours | {Watch(fact.rail, spent, LIVE) for fact in open_ for spent in fact.spends}))
 
 
-def names(b: Book) -> tuple[Name, ...]:
+def names(b: Book, *, over: bool) -> tuple[Name, ...]:
+    """While it is open nobody else is paid to its keys: one payment would count twice."""
     out = {Name("address", way.address, unique=False) for way in b.invoice.ways}
+    out |= {Name(PAID_TO, f"{way.rail}/{way.key}", unique=True) for way in b.invoice.ways if not over}
     out |= {Name("txid", p.standing.fact.tx, unique=False) for p in b.payments}
     if b.invoice.external_id:
         out.add(Name("invoice.external_id", b.invoice.external_id, unique=True))
@@ -179,7 +183,7 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
     b = book(s)
     payment = next((p for p in b.payments if p.movement == record.about), None)
     match record.name:
-        case "cancelled" if any(s.decisions(word) for word in (SETTLED, EXPIRED, CANCELLED)):
+        case "cancelled" if any(s.decisions(word) for word in OVER):
             return Refused("it is over already")
         case "cancelled" if any(p.here or p.standing.stands is Stands.ADRIFT for p in b.payments):
             return Refused("money has been seen: it can not be cancelled, only accepted or given back")

@@ -114,11 +114,8 @@ class Desk(Generic[T]):
             record, more = records(subject)
             try:
                 return accepted(await command(self.engine, to, record, *more))
-            except LostRace as err:
-                if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
-                    raise Clash("it is taken: another one has this name", "one invoice is paid by one payout") from err
-            except CommitLost:
-                continue  # read again: it may be there
+            except (LostRace, CommitLost) as err:
+                demand_free(err, "the invoice is paid by another payout", "one invoice is paid by one payout")
         raise Clash(BUSY, "ask again")
 
 
@@ -140,7 +137,8 @@ class Invoices(Desk[views.Invoice]):
             if not subject.records:
                 try:
                     await self.declare(to, request, digest, actor)
-                except (LostRace, CommitLost):
+                except (LostRace, CommitLost) as err:
+                    demand_free(err, "another invoice that is open is paid to this address", "give each its own")
                     continue  # read again: it may be there
             elif invoice_of(subject.spec.body).request != digest:
                 what = f"the external id {request.external_id}" if request.external_id else "the idempotency key"
@@ -254,6 +252,12 @@ def demand_tenant(name: str) -> None:
     """Raises Invalid."""
     if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
         raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
+
+
+def demand_free(err: LostRace | CommitLost, sentence: str, hint: str) -> None:
+    """Raises Clash where it was lost to whoever has a name already; else: read again, it may be there."""
+    if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
+        raise Clash(sentence, hint) from err
 
 
 def accepted(refused: Refused | None) -> None:

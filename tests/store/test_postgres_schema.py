@@ -97,7 +97,6 @@ def test_a_tenant_sees_and_writes_its_own(api: psycopg.Connection[Any]) -> None:
         "update sums set minor = 0",
         "insert into cursors values ('chain', 1, '{}', 0, 0, 0)",
         "update heads set tenant = 'u' where sk = 1",
-        "insert into api_keys values ('t', 'k', '', 'admin', 0)",
     ):
         with pytest.raises(errors.InsufficientPrivilege):
             api.execute(statement)

@@ -28,7 +28,7 @@ from bursar.engine.intake import command
 from bursar.engine.observe import Observer
 from bursar.engine.reconcile import BURSAR, Engine, work
 from bursar.invoices.commands import AskedWay, CreateInvoice, Offer
-from bursar.rails.cardano import CONFIRMATIONS, DEPTH, GRACE, key_of, tokens
+from bursar.rails.cardano.networks import CONFIRMATIONS, DEPTH, GRACE, key_of, tokens
 from bursar.server.commands import Invoices
 from bursar.server.wiring import ALERTS, CONTROLLERS
 from bursar.sinks.callback import CallbackSink

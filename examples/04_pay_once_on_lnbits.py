@@ -33,7 +33,8 @@ from bursar.engine import clock
 from bursar.engine.intake import command
 from bursar.payouts import leg
 from bursar.payouts.commands import ActOnPayout, CreatePayout, Purse
-from bursar.rails.lightning import Account, LnbitsExecutor, usual_fee
+from bursar.rails.lightning.bolt11 import usual_fee
+from bursar.rails.lightning.lnbits import Account, LnbitsExecutor
 from bursar.server.config import Config, Database
 from bursar.server.rails import Rail
 from bursar.server.wiring import Bursar, wired

@@ -11,8 +11,9 @@ from typing import Self, get_args
 from tests.harness import missing
 
 from bursar.core.money import Instant, Money
-from bursar.rails.cardano import ADA, NETWORKS, Endpoint, KoiosSource
-from bursar.rails.cardano.source import WIDTH
+from bursar.rails.cardano.koios import Endpoint
+from bursar.rails.cardano.networks import ADA, NETWORKS
+from bursar.rails.cardano.source import WIDTH, KoiosSource
 from bursar.testing.conformance.rail import Payment, Traits
 from bursar.testing.fakes.koios import Backend, Fault, Kind, Koios
 from bursar.testing.fakes.koios_chain import Chain, Pay, Wallet

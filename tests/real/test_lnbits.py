@@ -16,7 +16,8 @@ from bursar.core.errors import RailDown
 from bursar.core.money import Money
 from bursar.core.outcomes import Absent, Attempt, Done, Finding, Outcome, Pay, Prepared, Rejected, Replace, Unknown
 from bursar.engine import clock
-from bursar.rails.lightning import Account, LnbitsExecutor, usual_fee
+from bursar.rails.lightning.bolt11 import usual_fee
+from bursar.rails.lightning.lnbits import Account, LnbitsExecutor
 
 pytestmark = pytest.mark.real
 

@@ -17,7 +17,7 @@ from tests.harness.bitcoin import BitcoinNode, Btcd, Litecoind
 from tests.harness.cardano import CardanoHarness, a_ledger
 
 from bursar.invoices.commands import Offer
-from bursar.rails.cardano import key_of
+from bursar.rails.cardano.networks import key_of
 from bursar.server.rails import Rail
 from bursar.server.watch import Change, Line, Sight, Watcher
 

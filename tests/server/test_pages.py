@@ -102,3 +102,20 @@ async def test_who_needs_a_person_comes_first_and_the_oldest_of_them(tmp_path: P
             assert "old-trouble" not in (await browser.get("/", params={"kind": "payout"})).text
             detail = (await browser.get(f"/subjects/main/invoice/{old['id']}")).text
             assert f"bursar invoice act {old['id']} ACTION --reason" in detail
+
+
+async def test_no_link_leads_nowhere(tmp_path: Path) -> None:
+    async with house(tmp_path, blind_after=500_000) as it, console(it) as browser:
+        await it.fund("1.5")
+        await needs_a_person(it)
+        it.world.source.silent = "unplugged"
+        await it.soon(lambda: any(n.id.startswith("blind/") for n in it.store.rows))
+        todo, seen = ["/"], dict[str, str]()
+        while todo:
+            path = todo.pop()
+            answer = await browser.get(path)
+            assert answer.status_code == 200, path
+            seen[path] = answer.text
+            todo += {link.replace("&amp;", "&") for link in re.findall(r'href="(/[^"]*)"', answer.text)} - {*seen, *todo}
+        assert "1.5 BTC</span> available" in seen["/"]
+        assert {"paid_after_cancel", "blind"} <= {path.split("/")[4] for path in seen if "/alert/" in path}

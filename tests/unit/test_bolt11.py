@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bursar.core.money import Money
 from bursar.core.outcomes import Pay
-from bursar.rails.lightning import decode, usual_fee, verify
+from bursar.rails.lightning.bolt11 import decode, usual_fee, verify
 from bursar.testing.fakes.lightning import SECOND, Node
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "vectors" / "bolt11.json"

@@ -15,9 +15,9 @@ from tests.harness.cardano import LOVELACE, CardanoHarness, a_ledger
 from bursar.core.facts import Batch, Cursor, Fact, Watch
 from bursar.core.outcomes import Unknown
 from bursar.rails import bech32
-from bursar.rails.cardano import NETWORKS, Endpoint, KoiosSource, key_of, tokens
-from bursar.rails.cardano.koios import BURST, PAUSE, Silent, linked
-from bursar.rails.cardano.source import NEAR, TRAIL, WIDTH
+from bursar.rails.cardano.koios import BURST, PAUSE, Endpoint, Silent, linked
+from bursar.rails.cardano.networks import NETWORKS, key_of, tokens
+from bursar.rails.cardano.source import NEAR, TRAIL, WIDTH, KoiosSource
 from bursar.testing.fakes.koios import Backend, Fault, Kind
 from bursar.testing.fakes.koios_chain import Pay
 from bursar.testing.fakes.koios_ledger import Ledger

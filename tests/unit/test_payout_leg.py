@@ -18,7 +18,8 @@ from bursar.engine.intake import command
 from bursar.engine.reconcile import Engine, work
 from bursar.payouts import leg
 from bursar.payouts.commands import ActOnPayout, CreatePayout, Purse, act, declare
-from bursar.rails.lightning import LnbitsExecutor, usual_fee
+from bursar.rails.lightning.bolt11 import usual_fee
+from bursar.rails.lightning.lnbits import LnbitsExecutor
 from bursar.store.memory import MemoryStore
 from bursar.testing.fakes.lightning import SECOND, FakeLnbits, Fault, Node
 

@@ -28,8 +28,7 @@ from bursar.core.outcomes import (
     Replace,
     Unknown,
 )
-from bursar.rails.lightning import LnbitsExecutor
-from bursar.rails.lightning.lnbits import Payload, finding, outcome
+from bursar.rails.lightning.lnbits import LnbitsExecutor, Payload, finding, outcome
 from bursar.testing.fakes.lightning import SECOND, FakeLnbits, Fault, Node
 
 VECTORS = Path(__file__).resolve().parents[2].parent / "shared" / "vectors" / "lightning-wallets-rest.json"

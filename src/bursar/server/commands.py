@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from uuid import uuid4
 
 from msgspec import Struct, json
@@ -16,7 +16,7 @@ from ..balances import EnterBalance, entered
 from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
 from ..core.ledger import RESERVED
 from ..core.money import Money
-from ..core.ports import Conflict, Refused, Store, Write
+from ..core.ports import Conflict, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
 from ..engine.intake import command
 from ..engine.reconcile import BURSAR, Engine
@@ -31,7 +31,6 @@ from . import encode, views
 SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
 TRIES = 5
 APP = "library"  # the actor, where the application does not say who asks
-BUSY = "too many commands at once"
 NAME = 200  # characters of an external id
 ACTS = {
     "accept": "accepted",
@@ -42,7 +41,12 @@ ACTS = {
 }
 
 T = TypeVar("T")
-Asked = tuple[Spec | Decision, tuple[Decision, ...]]  # a record, and what belongs into its commit
+
+
+class Asked(NamedTuple):
+    record: Spec | Decision
+    more: tuple[Decision, ...] = ()  # our own decisions that belong into its commit ...
+    others: tuple[Write, ...] = ()  # ... and what it takes from other subjects
 
 
 class ActOnInvoice(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +76,7 @@ class Desk(Generic[T]):
     """What all commands share, about subjects of one kind."""
 
     kind = ""
+    taken = ("another one has this name", "choose another one")
 
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales) -> None:
         self.engine, self.store, self.scales = engine, store, scales
@@ -107,20 +112,35 @@ class Desk(Generic[T]):
         subject, told = await asyncio.gather(self.there(name), self.store.events(name.tenant, 0, 1_000, name))
         return encode.timeline(subject, [event for _, event in told], self.scales)
 
-    async def run(self, to: SubjectId, records: Callable[[Subject], Asked]) -> None:
-        """`records`: what is asked for, given what is there. Raises Clash."""
+    async def run(self, to: SubjectId, asked: Callable[[Subject], Awaitable[Asked]]) -> None:
+        """`asked`: what is asked for, given what is there. Raises Clash."""
         for _ in range(TRIES):
             subject, _ = await self.store.load(to)
-            record, more = records(subject)
+            record, more, others = await asked(subject)
             try:
-                return accepted(await command(self.engine, to, record, *more))
-            except (LostRace, CommitLost) as err:
-                demand_free(err, "the invoice is paid by another payout", "one invoice is paid by one payout")
-        raise Clash(BUSY, "ask again")
+                refused = await command(self.engine, to, record, *more, others=others)
+            except LostRace as err:
+                if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
+                    raise Clash(*self.taken) from err
+            except CommitLost:
+                continue  # read again: it may be there
+            else:
+                if refused:
+                    raise Clash(refused.reason)
+                return
+        raise Clash("too many commands at once", "ask again")
+
+
+def just(record: Spec | Decision) -> Callable[[Subject], Awaitable[Asked]]:
+    async def asked(_: Subject) -> Asked:
+        return Asked(record)
+
+    return asked
 
 
 class Invoices(Desk[views.Invoice]):
     kind = "invoice"
+    taken = ("another invoice that is open is paid to this address", "give each its own")
 
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales, offers: Mapping[str, Offer]) -> None:
         super().__init__(engine, store, scales)
@@ -132,21 +152,20 @@ class Invoices(Desk[views.Invoice]):
         Raises Invalid; Clash where the words differ."""
         digest = sha256(json.encode(request, order="deterministic")).hexdigest()
         to = self.name(tenant, "inv_" + identity(request.external_id, key))
-        for _ in range(TRIES):
-            subject, _ = await self.store.load(to)
-            if not subject.records:
-                try:
-                    await self.declare(to, request, digest, actor)
-                except (LostRace, CommitLost) as err:
-                    demand_free(err, "another invoice that is open is paid to this address", "give each its own")
-                    continue  # read again: it may be there
-            elif invoice_of(subject.spec.body).request != digest:
+
+        async def invoice(s: Subject) -> Asked:
+            if not s.records:
+                return await self.declared(to, request, digest, actor)
+            if invoice_of(s.spec.body).request != digest:
                 what = f"the external id {request.external_id}" if request.external_id else "the idempotency key"
                 raise Clash(f"{what} names another invoice", "use a new one, or the same words")
-            return await self.get(tenant, to.id)
-        raise Clash(BUSY, "ask again")
+            return Asked(s.spec)
 
-    async def declare(self, to: SubjectId, request: CreateInvoice, digest: str, actor: str) -> None:
+        await self.run(to, invoice)
+        return await self.get(tenant, to.id)
+
+    async def declared(self, to: SubjectId, request: CreateInvoice, digest: str, actor: str) -> Asked:
+        """Raises Invalid."""
         others, addresses = list[Write](), list[tuple[Offer, str]]()
         for offer, address in asked(request, self.offers):
             if address is None:
@@ -156,7 +175,7 @@ class Invoices(Desk[views.Invoice]):
         read, now = await self.store.cursors(), self.engine.now()
         invoice, first = declare(request, addresses, read, self.engine.prices(), now)
         spec = Spec(1, json.encode(replace(invoice, request=digest)), actor, now)
-        accepted(await command(self.engine, to, spec, first, others=tuple(others)))
+        return Asked(spec, (first,), tuple(others))
 
     async def derive(self, offer: Offer, to: SubjectId) -> tuple[str, Write]:
         """The next address of the offer's extended public key, and what takes it."""
@@ -178,12 +197,13 @@ class Invoices(Desk[views.Invoice]):
         await self.there(to)
         body, now = act.txid.encode(), self.engine.now()
         record = Decision(ACTS[act.action], act.payment, actor, act.reason, now, body=body, command=name)
-        await self.run(to, lambda _: (record, ()))
+        await self.run(to, just(record))
         return await self.get(tenant, id)
 
 
 class Payouts(Desk[views.Payout]):
     kind = "payout"
+    taken = ("the invoice is paid by another payout", "one invoice is paid by one payout")
 
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales, purses: Mapping[str, Purse]) -> None:
         super().__init__(engine, store, scales)
@@ -193,20 +213,24 @@ class Payouts(Desk[views.Payout]):
         """As of invoices. Raises Invalid, Clash."""
         to = self.name(tenant, "po_" + identity(request.external_id, key))
 
-        def records(s: Subject) -> tuple[Spec, tuple[()]]:
+        async def payout(s: Subject) -> Asked:
             """The same words are judged as of when they were first said: an invoice may have expired since."""
             first = s.records[0] if s.records else None
             at, who = (first.at, first.actor) if isinstance(first, Spec) else (self.engine.now(), actor)
-            return Spec(1, json.encode(payouts.declare(request, self.purses, at)), who, at), ()
+            return Asked(Spec(1, json.encode(payouts.declare(request, self.purses, at)), who, at))
 
-        await self.run(to, records)
+        await self.run(to, payout)
         return await self.get(tenant, to.id)
 
     async def act(self, tenant: str, id: str, act: ActOnPayout, key: str = "", actor: str = APP) -> views.Payout:
         """The same key again is the same act. Raises Missing, Invalid; Clash where it is not possible now."""
         to, name = self.name(tenant, id), key or uuid4().hex
         await self.there(to)
-        await self.run(to, lambda s: payouts.act(s, act, self.purses, actor, name, self.engine.now()))
+
+        async def acted(s: Subject) -> Asked:
+            return Asked(*payouts.act(s, act, self.purses, actor, name, self.engine.now()))
+
+        await self.run(to, acted)
         return await self.get(tenant, id)
 
     async def enter(self, tenant: str, request: EnterBalance, key: str = "", actor: str = APP) -> views.Balance:
@@ -217,7 +241,7 @@ class Payouts(Desk[views.Payout]):
             raise Invalid("an entry needs a reason", "it is kept with the entry")
         body = json.encode(entered(wallet(request.rail), Money(request.amount.asset, minor), request))
         to = SubjectId(tenant, "balance", "bal_" + identity(request.external_id, key))
-        await self.run(to, lambda _: (Spec(1, body, actor, self.engine.now()), ()))
+        await self.run(to, just(Spec(1, body, actor, self.engine.now())))
         return next(balance for balance in await self.balances(tenant) if balance.rail == request.rail)
 
     async def balances(self, tenant: str) -> list[views.Balance]:
@@ -237,14 +261,14 @@ class Alerts(Desk[views.Alert]):
         """About the news that there is now. Raises Missing; Clash where it is not firing."""
         to, name = self.name(tenant, act.alert), key or uuid4().hex
 
-        def records(s: Subject) -> tuple[Decision, tuple[()]]:
+        async def cleared(s: Subject) -> Asked:
             n = str(alerts.edges(s)[-1][0].n)
-            return Decision("cleared", n, actor, act.reason, self.engine.now(), command=name), ()
+            return Asked(Decision("cleared", n, actor, act.reason, self.engine.now(), command=name))
 
         if not act.reason.strip():
             raise Invalid("an act needs a reason", "it is kept with the alert")
         await self.there(to)
-        await self.run(to, records)
+        await self.run(to, cleared)
         return await self.get(tenant, act.alert)
 
 
@@ -252,17 +276,6 @@ def demand_tenant(name: str) -> None:
     """Raises Invalid."""
     if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
         raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
-
-
-def demand_free(err: LostRace | CommitLost, sentence: str, hint: str) -> None:
-    """Raises Clash where it was lost to whoever has a name already; else: read again, it may be there."""
-    if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
-        raise Clash(sentence, hint) from err
-
-
-def accepted(refused: Refused | None) -> None:
-    if refused is not None:
-        raise Clash(refused.reason)
 
 
 def identity(external_id: str, key: str) -> str:

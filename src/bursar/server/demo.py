@@ -20,6 +20,7 @@ from ..engine import clock
 from ..invoices.commands import CreateInvoice, Offer
 from ..rails.sim import Chain, ChainSource, Trouble, Tx
 from .config import Config, PriceConfig
+from .library import first_reads
 from .views import percent
 from .wiring import Bursar, Rail
 
@@ -94,12 +95,13 @@ class Shop:
         return replace(config, data=str(folder), prices=PriceConfig(dict(self.prices)))
 
     async def run(self, bursar: Bursar, stopping: asyncio.Event) -> None:
+        await first_reads(bursar)
         while not stopping.is_set():
             self.ticks += 1
             if self.ticks % 180 in (100, 160):
                 self.unplugged = not self.unplugged
                 self.plug()
-            if self.ticks % 10 == 1 and await bursar.store.cursors():
+            if self.ticks % 10 == 1:
                 await self.customer(bursar)
             if self.can_move or not self.unplugged:
                 self.move()

@@ -14,7 +14,7 @@ from ..core.errors import Invalid
 from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Step, Wait
 from ..core.subject import Decision, Mover, Name, Spec, Status, Subject
-from .commands import SYSTEM, Desk, demand_tenant
+from .commands import SYSTEM, Desk, demand_tenant, just
 
 NAME = "key.digest"
 
@@ -72,14 +72,14 @@ class Keys(Desk[KeyView]):
         demand_tenant(tenant)
         id, secret = "key_" + secrets.token_hex(6), "bk_" + secrets.token_urlsafe(30)
         spec = Spec(1, json.encode(Key(tenant, role, digest(secret), label)), actor, self.engine.now())
-        await self.run(self.name(SYSTEM, id), lambda _: (spec, ()))
+        await self.run(self.name(SYSTEM, id), just(spec))
         return id, secret
 
     async def revoke(self, id: str, actor: str) -> None:
         """Raises Missing."""
         await self.there(self.name(SYSTEM, id))
         act = Decision("revoked", "", actor, "revoked", self.engine.now(), command="revoke")
-        await self.run(self.name(SYSTEM, id), lambda _: (act, ()))
+        await self.run(self.name(SYSTEM, id), just(act))
 
     async def all(self) -> list[KeyView]:
         """The newest thousand."""

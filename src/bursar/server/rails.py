@@ -17,8 +17,11 @@ from ..payouts.commands import Purse
 from ..rails.bitcoin import addresses, xpub
 from ..rails.bitcoin.rpc import Node
 from ..rails.bitcoin.source import SCALE, STEP, BitcoinSource
-from ..rails.cardano import ADA, ADA_SCALE, CONFIRMATIONS, DEPTH, GRACE, NETWORKS, Endpoint, KoiosSource, key_of, tokens
-from ..rails.lightning import Account, LnbitsExecutor, usual_fee
+from ..rails.cardano.koios import Endpoint
+from ..rails.cardano.networks import ADA, ADA_SCALE, CONFIRMATIONS, DEPTH, GRACE, NETWORKS, key_of, tokens
+from ..rails.cardano.source import KoiosSource
+from ..rails.lightning.bolt11 import usual_fee
+from ..rails.lightning.lnbits import Account, LnbitsExecutor
 from .config import RailConfig
 
 SECOND = 1_000_000

@@ -133,6 +133,7 @@ async def overview(
         groups=[group for group in groups if group[1]],
         shown=SHOWN,
         sources=await sources(bursar),
+        balances=await bursar.payouts.balances(caller.tenant),
         now=encode.instant(bursar.engine.now()),
     )
 
@@ -178,6 +179,7 @@ async def subject_page(
     bars = views.bars(subject) if kind == "invoice" else []
     return html(
         "subject.html",
+        kinds=KINDS,
         kind=kind,
         line=Line(name, view),
         bars=bars,

@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 import bolt11
 import httpx
 
-from ...rails.lightning import Account
+from ...rails.lightning.lnbits import Account
 
 SECOND = 1_000_000
 BEGINS = 1_800_000_000 * SECOND

@@ -116,6 +116,7 @@ async def test_no_link_leads_nowhere(tmp_path: Path) -> None:
             answer = await browser.get(path)
             assert answer.status_code == 200, path
             seen[path] = answer.text
-            todo += {link.replace("&amp;", "&") for link in re.findall(r'href="(/[^"]*)"', answer.text)} - {*seen, *todo}
+            links = {link.replace("&amp;", "&") for link in re.findall(r'href="(/[^"]*)"', answer.text)}
+            todo += links - {*seen, *todo}
         assert "1.5 BTC</span> available" in seen["/"]
         assert {"paid_after_cancel", "blind"} <= {path.split("/")[4] for path in seen if "/alert/" in path}

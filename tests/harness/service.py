@@ -21,7 +21,9 @@ from bursar.engine import clock
 from bursar.invoices.commands import Offer
 from bursar.payouts.commands import Purse
 from bursar.rails.bitcoin.addresses import CHAINS, script_of
-from bursar.rails.sim import Bank, BankRail, Chain, ChainSource, Trouble, Tx
+from bursar.rails.sim.bank import Bank, BankRail
+from bursar.rails.sim.chain import Chain, ChainSource, Tx
+from bursar.rails.sim.world import Trouble
 from bursar.server.config import Config, Database, Http, PriceConfig
 from bursar.server.demo import address
 from bursar.server.http.app import application
@@ -201,5 +203,3 @@ async def house(
         it.shell.stopping.set()
         await asyncio.wait_for(running, 10)
         await it.http.aclose()
-
-

@@ -6,7 +6,8 @@ from random import Random
 from typing import Self
 
 from bursar.core.money import Instant, Money
-from bursar.rails.sim import LAG, SECOND, SKEW, Chain, ChainSource, Trouble, Tx
+from bursar.rails.sim.chain import Chain, ChainSource, Tx
+from bursar.rails.sim.world import LAG, SECOND, SKEW, Trouble
 from bursar.testing.conformance.rail import Payment, Traits
 
 BLOCK = 20 * SECOND

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.harness.service import BANK, CHAIN, FOREIGN, WAY, House, house
 
+from bursar.core.subject import Decision, SubjectId
+
 pytestmark = pytest.mark.anyio
 
 
@@ -380,3 +382,17 @@ async def test_a_fault_of_ours_has_a_reference(tmp_path: Path, capsys: pytest.Ca
         problem = await refused(it, 500, "POST", "/v1/invoices", json={"price": PRICE})
         reference = problem["detail"].split()[-1]
         assert reference in capsys.readouterr().err
+
+
+async def test_a_rail_is_read_anew_where_a_person_says_so(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        it.world.mine(5)
+        await it.soon(lambda: it.store.rail(CHAIN).cursor.position == 5)
+        path, act = f"/v1/sources/{CHAIN}/rebase", {"above": 3, "reason": "the chain has forked below all that we kept"}
+        assert (await it.http.post(path, json=act, headers={"Idempotency-Key": "r1"})).status_code == 200
+        await it.soon(lambda: it.store.rail(CHAIN).cursor.position == 5 and it.store.rail(CHAIN).cursor.branch == 1)
+        said = it.store.rows[SubjectId("system", "source", CHAIN)].records[-1]
+        assert isinstance(said, Decision) and (said.name, said.about) == ("rebased", "3")
+        for wrong, status in (({"above": 9}, 422), ({"above": 0}, 422), ({"reason": " "}, 409)):
+            await refused(it, status, "POST", path, json=act | wrong)
+        await refused(it, 404, "POST", "/v1/sources/moon/rebase", json=act)

@@ -114,7 +114,7 @@ def test_a_file_on_a_small_disk_ends_whole(tmp_path: Path) -> None:
         "from bursar.core.errors import RailDown\n"
         "from bursar.sinks.jsonl import JsonlSink\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "sink = JsonlSink(Path(sys.argv[1]), lambda event: b'{\"n\": %d, \"pad\": \"%s\"}' % (event, b'x' * 100))\n"
+        'sink = JsonlSink(Path(sys.argv[1]), lambda event: b\'{"n": %d, "pad": "%s"}\' % (event, b\'x\' * 100))\n'
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))\n"
         "for n in range(4):\n"
         "    try:\n"

@@ -18,7 +18,7 @@ from bursar.core.proofs import Fate
 from bursar.core.steps import Decide, Step, Submit, Wait
 from bursar.engine import reconcile
 from bursar.orders import Book, Member, Order
-from bursar.rails.sim import Trouble
+from bursar.rails.sim.world import Trouble
 from bursar.testing import plan, simulator
 from bursar.testing.plan import Aim
 from bursar.testing.world_orders import STORY, Desk

@@ -14,11 +14,13 @@ from msgspec.structs import replace
 from .. import alerts
 from ..balances import EnterBalance, entered
 from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
+from ..core.facts import Cursor
 from ..core.ledger import RESERVED
 from ..core.money import Money
 from ..core.ports import Conflict, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
 from ..engine.intake import command
+from ..engine.observe import rebase
 from ..engine.reconcile import BURSAR, Engine
 from ..invoices import xpub
 from ..invoices.commands import CreateInvoice, Offer, asked, declare
@@ -26,6 +28,7 @@ from ..invoices.spec import invoice_of
 from ..payouts import commands as payouts
 from ..payouts.commands import ActOnPayout, CreatePayout, Purse
 from ..payouts.leg import wallet
+from ..sources import REBASED
 from . import encode, views
 
 SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
@@ -62,6 +65,13 @@ class ClearAlert(Struct, frozen=True, forbid_unknown_fields=True):
     """What a person says of an alert that does not clear by itself."""
 
     alert: str
+    reason: str
+
+
+class Rebase(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a rail that has forked more deeply than we can follow: what was read above this block is read anew."""
+
+    above: int
     reason: str
 
 
@@ -270,6 +280,24 @@ class Alerts(Desk[views.Alert]):
         await self.there(to)
         await self.run(to, cleared)
         return await self.get(tenant, act.alert)
+
+
+class Sources(Desk[Any]):
+    kind = "source"
+
+    async def rebase(self, rail: str, act: Rebase, key: str = "", actor: str = APP) -> None:
+        """The same key again is the same act. Raises Missing, Invalid; Clash where it is read meanwhile."""
+        to, name = self.name(SYSTEM, rail), key or uuid4().hex
+        await self.there(to)
+        read = (await self.store.cursors()).get(rail, Cursor()).position
+        if not 0 < act.above < read:
+            raise Invalid(f"{rail} has been read up to block {read}: name one below it", "a block that all agree on")
+        now = self.engine.now()
+        await self.run(to, just(Decision(REBASED, str(act.above), actor, act.reason, now, command=name)))
+        for _ in range(TRIES):
+            if isinstance(await rebase(self.store, rail, act.above), int):
+                return
+        raise Clash("the rail is being read", "ask again with the same Idempotency-Key")
 
 
 def demand_tenant(name: str) -> None:

@@ -18,7 +18,8 @@ from ..core.outcomes import Unknown
 from ..core.ports import Event
 from ..engine import clock
 from ..invoices.commands import CreateInvoice, Offer
-from ..rails.sim import Chain, ChainSource, Trouble, Tx
+from ..rails.sim.chain import Chain, ChainSource, Tx
+from ..rails.sim.world import Trouble
 from .config import Config, PriceConfig
 from .library import first_reads
 from .views import percent

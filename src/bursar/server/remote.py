@@ -258,6 +258,12 @@ def sources(*, config: Where = HERE) -> None:
 
 
 @remote.command
+def rebase(rail: str, *, above: int, reason: str, config: Where = HERE) -> None:
+    """Read a rail anew from a block on: after a fork that is deeper than Bursar follows by itself."""
+    show(ask(config, "POST", f"/v1/sources/{rail}/rebase", {"above": above, "reason": reason}))
+
+
+@remote.command
 def login(*, config: Where = HERE) -> None:
     """A new single-use link to the console."""
     print(ask(config, "POST", "/v1/login-links")["url"])

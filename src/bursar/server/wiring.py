@@ -24,7 +24,7 @@ from ..sinks.callback import CallbackSink
 from ..sinks.jsonl import JsonlSink
 from ..store.memory import MemoryStore
 from . import encode, keys, views
-from .commands import SYSTEM, Alerts, Desk, Invoices, Payouts
+from .commands import SYSTEM, Alerts, Desk, Invoices, Payouts, Sources
 from .config import Config
 from .prices import Prices
 from .rails import Rail as Rail
@@ -95,7 +95,7 @@ class Bursar:
         purses = {name: rail.purse for name, rail in rails.items() if rail.purse is not None}
         shared = self.engine, store, self.scales
         self.desk = Desk[views.View](*shared)
-        self.alerts, self.keys = Alerts(*shared), keys.Keys(*shared)
+        self.alerts, self.sources, self.keys = Alerts(*shared), Sources(*shared), keys.Keys(*shared)
         self.invoices, self.payouts = Invoices(*shared, self.offers), Payouts(*shared, purses)
 
     def tell(self, name: str, call: Callable[[Event], Awaitable[None]]) -> None:

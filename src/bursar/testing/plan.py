@@ -9,7 +9,8 @@ from random import Random
 
 from msgspec import Struct
 
-from ..rails.sim import TERMS, Trouble
+from ..rails.sim.bank import TERMS
+from ..rails.sim.world import Trouble
 
 STEPS = 1100
 RATE = 0.03  # of steps at which something happens

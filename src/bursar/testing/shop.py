@@ -14,7 +14,8 @@ from .. import invoices
 from ..core.money import Instant, Money
 from ..core.subject import Decision, Status, SubjectId
 from ..invoices.spec import Invoice, Way, quote
-from ..rails.sim import SECOND, Block, Chain, ChainSource, Pause, Trouble, Tx
+from ..rails.sim.chain import Block, Chain, ChainSource, Tx
+from ..rails.sim.world import SECOND, Pause, Trouble
 from .plan import STORIES
 from .verdicts import ASSET, CONFIRMATIONS, GRACE, RAIL, Asked, Verdicts
 from .world import Clock, World

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from msgspec.structs import asdict, replace
 
-from ..rails.sim import Trouble
+from ..rails.sim.world import Trouble
 from .plan import Plan
 from .simulator import FAILURES, RIGHT, Parts, Simulation
 

@@ -15,7 +15,8 @@ from ..core.proofs import Fate, fate
 from ..core.subject import UNDECLARED, Decision, Mover, Spec, Status, Subject, SubjectId
 from ..payouts import allocation, leg
 from ..payouts.leg import Leg
-from ..rails.sim import LAG, SECOND, SKEW, TERMS, Bank, BankRail, Pause, Trouble
+from ..rails.sim.bank import TERMS, Bank, BankRail
+from ..rails.sim.world import LAG, SECOND, SKEW, Pause, Trouble
 from ..store.memory import Row
 from .audits import SLACK, demand
 from .plan import STORIES

@@ -11,7 +11,8 @@ from ..core.facts import LIVE, Cursor, Fact, Standing, Stands
 from ..core.money import Instant
 from ..core.subject import Decision, Mover, Status, Subject, SubjectId
 from ..invoices.spec import Invoice, Quote, Way, quote_of
-from ..rails.sim import LAG, SECOND, SKEW, Block, Chain, Tx
+from ..rails.sim.chain import Block, Chain, Tx
+from ..rails.sim.world import LAG, SECOND, SKEW
 from ..store.memory import Row
 from .audits import demand
 from .world import World

@@ -15,7 +15,7 @@ from ..core.money import Instant
 from ..core.outcomes import Attempt
 from ..core.ports import Claim, Controller, Event, Write
 from ..core.subject import Decision, Spec, Status, Subject, SubjectId
-from ..rails.sim import SECOND, SKEW, Pause, Trouble
+from ..rails.sim.world import SECOND, SKEW, Pause, Trouble
 from ..store.memory import MemoryStore
 from .drive import Step, pause
 from .plan import Plan

@@ -14,8 +14,9 @@ from ..core.facts import Fact, Stands
 from ..core.money import Money
 from ..core.subject import Decision, Mover, Record, Status, Subject, SubjectId
 from ..deposits import ACCEPTED, OVERDUE, PAIRED, UNEXPLAINED, Handle
-from ..rails.sim import SECOND, SKEW, Chain, ChainSource, Pause, Trouble, Tx
+from ..rails.sim.chain import Chain, ChainSource, Tx
 from ..rails.sim.custodian import CREDITED_AS, Credit, Custodian, CustodianSource
+from ..rails.sim.world import SECOND, SKEW, Pause, Trouble
 from .audits import demand
 from .plan import STORIES
 from .world import Clock, World

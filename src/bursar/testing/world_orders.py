@@ -15,8 +15,8 @@ from ..core.outcomes import Answer, Attempt
 from ..core.proofs import Fate, fate
 from ..core.subject import Decision, Mover, Spec, Status, Subject, SubjectId
 from ..orders import Group, Member
-from ..rails.sim import SECOND, SKEW, Pause, Trouble
 from ..rails.sim.exchange import VENUES, Exchange, ExchangeRail, Order
+from ..rails.sim.world import SECOND, SKEW, Pause, Trouble
 from ..store.memory import Row
 from .audits import SLACK, demand
 from .plan import STORIES

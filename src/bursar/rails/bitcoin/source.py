@@ -38,7 +38,8 @@ class BitcoinSource:
         self.right_network = False
 
     async def follow(self, cursor: Cursor, keys: Container[str]) -> Batch | Unknown:
-        """Up to WIDTH blocks. A cursor without a trail begins at the tip: what is older is for `scan`."""
+        """Up to WIDTH blocks. A cursor without a trail begins at its position, or at the tip: what is older is for
+        `scan`."""
         reason = ""
         for _ in range(TRIES):
             try:
@@ -126,10 +127,11 @@ class BitcoinSource:
     async def path(self, cursor: Cursor, tip: Tip) -> tuple[int, tuple[str, ...], list[str]]:
         """The last position that we and the node agree on, the trail up to it, the next hashes. Raises RpcUnknown."""
         base, trail = cursor.position, cursor.trail
-        if not trail:
-            return tip.height, tuple(await self.node.hashes(max(0, tip.height - TRAIL + 1), tip.height)), []
         if tip.height < base:
             raise RpcUnknown(f"the node is behind us: it has {tip.height} blocks, we have read {base}")
+        if not trail:
+            base = base or tip.height
+            return base, tuple(await self.node.hashes(max(0, base - TRAIL + 1), base)), []
         if tip.hash == trail[-1]:
             return base, trail, []
         here, *ahead = await self.node.hashes(base, min(base + WIDTH, tip.height))

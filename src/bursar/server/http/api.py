@@ -16,7 +16,7 @@ from ...core.subject import Mover, SubjectId
 from ...invoices.commands import CreateInvoice
 from ...payouts.commands import ActOnPayout, CreatePayout
 from .. import encode, views
-from ..commands import SYSTEM, ActOnInvoice, ClearAlert, Page
+from ..commands import SYSTEM, ActOnInvoice, ClearAlert, Page, Rebase
 from ..keys import KeyView
 from ..wiring import Bursar
 from .auth import Asker, House, Logins
@@ -171,6 +171,15 @@ async def list_sources(caller: Asker, bursar: House) -> list[Source]:
     return await sources(bursar)
 
 
+@post("/v1/sources/{rail:str}/rebase", status_code=200, summary="Read a rail anew from a block on (role admin)")
+async def rebase_source(
+    rail: FromPath[str], data: JSONBody[Rebase], caller: Asker, bursar: House, key: Key = ""
+) -> list[Source]:
+    caller.demand_admin()
+    await bursar.sources.rebase(rail, data, key, caller.id)
+    return await sources(bursar)
+
+
 async def sources(bursar: Bursar) -> list[Source]:
     cursors, out = await bursar.store.cursors(), []
     for name in bursar.observers:
@@ -224,6 +233,6 @@ async def create_link(caller: Asker, bursar: House, sessions: Logins) -> Link:
 ROUTES = [
     *(create_invoice, list_invoices, get_invoice, invoice_timeline, act_on_invoice),
     *(create_payout, list_payouts, get_payout, act_on_payout, enter_balance, list_balances),
-    *(list_alerts, clear_alert, list_sources, list_events),
+    *(list_alerts, clear_alert, list_sources, rebase_source, list_events),
     *(create_key, list_keys, revoke_key, create_link),
 ]

@@ -18,7 +18,9 @@ from ...core.errors import RailDown
 from ...core.facts import Batch, Stands, Watch
 from ...core.money import Instant
 from ...core.outcomes import Unknown
+from ...core.ports import Advance, Commit
 from ...core.subject import SubjectId
+from ...engine.observe import rebase
 from .rail_harness import Follower as Follower
 from .rail_harness import Harness as Harness
 from .rail_harness import Payment as Payment
@@ -82,6 +84,26 @@ async def mined_again_in_another_block(h: Harness) -> None:
     h.leave(1)
     h.mine()
     follower.restart()
+    await follower.catch_up()
+    assert (await follower.included(subject, payment)).place != before
+
+
+async def forked_below_the_trail(h: Harness) -> None:
+    """It is not followed, until a person says from where."""
+    follower, key, subject = await watching(h)
+    payment = h.pay(key)
+    h.mine()
+    await follower.catch_up()
+    before = (await follower.included(subject, payment)).place
+    assert before is not None
+    h.leave(1)
+    h.mine()
+    here = await follower.cursor()
+    lost = replace(here, trail=tuple(hash[::-1] for hash in here.trail))
+    await follower.store.commit(Commit(advance=Advance(h.rail, here, lost)))
+    assert isinstance(await follower.observer.turn(), Unknown)
+    assert isinstance(await rebase(follower.store, h.rail, before.position - 1), int)
+    assert await follower.stands(subject, payment) is Stands.ADRIFT
     await follower.catch_up()
     assert (await follower.included(subject, payment)).place != before
 
@@ -267,6 +289,7 @@ def cases(traits: Traits) -> list[Case]:
     ]
     if traits.can_reorg:
         out += [left_and_back_in_the_same_block, mined_again_in_another_block, displaced_by_a_rival]
+        out.append(forked_below_the_trail)
     if traits.can_reorg and traits.sees_unconfirmed:
         out.append(outrun_while_it_waits)
     if traits.can_replace:

@@ -14,7 +14,7 @@ from ...core.ports import Advance, Assignment, Commit, Conflict, Registration
 from ...core.subject import Status, Subject
 from ...engine import observe
 from ...engine.observe import Observer
-from ...rails.sim import ChainSource
+from ...rails.sim.chain import ChainSource
 from ..plan import Aim
 from ..shop import Shop
 from ..simulator import Parts

@@ -18,7 +18,7 @@ from ...core.subject import DECLARED, Spec, Status, Subject, SubjectId
 from ...engine import reconcile
 from ...engine.reconcile import Pass, Until
 from ...payouts import leg
-from ...rails.sim import BankRail
+from ...rails.sim.bank import BankRail
 from ..plan import Aim
 from ..simulator import Parts
 from ..world import Store

@@ -318,6 +318,17 @@ STORIES: dict[str, Callable[[], Story]] = {
         .read(103)
         .act("refunded", "a:0", b"tx-back")
     ),
+    "its block came back after it had expired": lambda: (
+        Story()
+        .at(700)
+        .read(103)
+        .at(720)
+        .reorg(100)
+        .pays("a", 100_000, 101, place=Place(101, "b101-back", 30 * SECOND))
+        .at(900)
+        .read(104)
+        .act("accepted", "a:0")
+    ),
     "a new quote": requoted,
     "no price for a new quote": no_price,
     "acts that make no sense": lambda: (

@@ -192,7 +192,7 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
         case "accepted" | "refunded" | "refunded_excess" if payment is None:
             return Refused(f"no payment {record.about}")
         case "accepted":
-            return accept(payment)
+            return accept(payment, expired=bool(s.decisions(EXPIRED)))
         case "refunded" | "refunded_excess" if not record.body:
             return Refused("say the transaction with which it was given back")
         case "refunded":
@@ -205,10 +205,11 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
     return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, refunded_excess, cancelled")
 
 
-def accept(payment: Payment | None) -> Refused | None:
+def accept(payment: Payment | None, *, expired: bool) -> Refused | None:
+    """`expired`: what is in time after all (its block came back) needs a person's word too."""
     if payment is None or payment.way is None:
         return Refused("it is in an asset that the invoice has no price for: give it back")
-    return None if payment.late or payment.before else Refused("it counts already")
+    return None if payment.late or payment.before or expired else Refused("it counts already")
 
 
 controller = Controller("invoice", status, next_step, admit)

@@ -214,6 +214,7 @@ class Verdicts:
             t.outs[0][1].minor
             for t, b in there
             if max(b.at, self.chain.since[t.id]) <= ends
+            and not any(b not in state.blocks for state in self.chain.past if state.at >= b.at)  # it may have come back
             and t.outs[0][1].asset == ASSET
             and t.id not in self.from_before(name)
         )

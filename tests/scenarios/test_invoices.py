@@ -302,10 +302,17 @@ STORIES: dict[str, Callable[[], Story]] = {
         .reorg(100)
         .at(330)
         .spends("thief", "coin-a", 101)
+        .act("written_off", "a:0")
     ),
     "left the mempool": lambda: Story().at(30).pays("a", 100_000).at(90).pays("a", 100_000, gone=True).at(700).read(),
     "in no block for hours": lambda: (
         Story().at(30).pays("a", 100_000).at(4_300).read().at(9_000).pays("a", 100_000, 120).read(122)
+    ),
+    "in no block, and written off": lambda: (
+        Story().at(30).pays("a", 100_000).at(4_300).read().act("written_off", "a:0").at(9_000).pays("a", 100_000, 120)
+    ),
+    "cancelled, and accepted when it was paid all the same": lambda: (
+        Story().at(30).act("cancelled").at(60).pays("a", 100_000, 101).at(300).read(103).act("accepted", "a:0")
     ),
     "mined to us": lambda: Story().at(30).pays("a", 100_000, 101, matures=200).at(300).read(103).at(50_000).read(200),
     "cancelled": lambda: (

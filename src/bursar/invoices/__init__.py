@@ -16,7 +16,7 @@ from .payments import ACCEPTED, Book, Payment, book, postings
 from .spec import SECOND, quote
 
 SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
-OVER = (SETTLED, CANCELLED, EXPIRED)  # words that were given; an expired one may be settled yet, by an act
+OVER = (SETTLED, CANCELLED, EXPIRED)  # words that were given; after the other two it may be settled yet, by an act
 PAID_TO = "invoice.paid_to"  # the name of a key of an open invoice
 ACCEPTED_SHORT = "accepted_short"  # an act: what has been paid is enough
 PRICE_PAUSE = 60 * SECOND  # before a missing price is looked for again
@@ -69,14 +69,14 @@ def reached(s: Subject, b: Book) -> tuple[str, Mover]:
 def question(word: str, b: Book) -> bool:
     """After the last word: is there something that only a person can decide?"""
     if word == SETTLED:
-        return any(p.final and p.counts and p.standing.stands is not Stands.INCLUDED for p in b.payments)
+        return any(p.lost and p.counts for p in b.payments)
     return any(p.here for p in b.payments)
 
 
 def overdue(s: Subject, b: Book) -> list[Payment]:
     """Payments that were said to wait for a block too long, and still do."""
     said = s.about(OVERDUE)
-    return [p for p in b.payments if p.movement in said and p.standing.stands is Stands.PENDING and not p.refunded]
+    return [p for p in b.payments if p.movement in said and p.standing.stands is Stands.PENDING and p.here]
 
 
 def watches(b: Book) -> tuple[Watch, ...]:
@@ -101,13 +101,13 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
     final = finalise(b, seen)
     if isinstance(final, Decide):
         return final
-    if status.state in (SETTLED, CANCELLED):
+    if status.state == SETTLED:
         return Wait(final)
     acted = bool(s.decisions(ACCEPTED) or s.decisions(ACCEPTED_SHORT))
     enough = b.received >= b.enough or s.decisions(ACCEPTED_SHORT) and b.received > 0
-    if enough and (acted or status.state != EXPIRED):
+    if enough and (acted or status.state not in OVER):
         return Decide(SETTLED, reason=f"{b.received} of the price is final" + (", by an act" if acted else ""))
-    if status.state == EXPIRED:
+    if status.state in OVER:
         return Wait(final)
     reads = []
     for way in b.invoice.ways:
@@ -148,7 +148,8 @@ def finalise(b: Book, seen: Seen) -> Decide | tuple[Due, ...]:
 def silence(s: Subject, b: Book, seen: Seen, reads: Sequence[Read], dues: tuple[Due, ...]) -> Step:
     """What the passing of time makes due, and only where all rails have been read past it."""
     patience = b.invoice.patience_seconds * SECOND
-    waiting = [p for p in b.payments if p.counts and p.standing.stands in (Stands.PENDING, Stands.ADRIFT)]
+    open_ = (Stands.PENDING, Stands.ADRIFT)
+    waiting = [p for p in b.payments if p.counts and p.standing.stands in open_ and not p.written_off]
     if waiting and not all(read.past(patience) for read in reads):
         return Wait((*dues, *(at_watermark(read.rail, read.end + patience + 1) for read in reads)))
     for p in waiting:
@@ -189,10 +190,13 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
             return Refused("money has been seen: it can not be cancelled, only accepted or given back")
         case "cancelled":
             return None
-        case "accepted" | "refunded" | "refunded_excess" if payment is None:
+        case "accepted" | "refunded" | "refunded_excess" | "written_off" if payment is None:
             return Refused(f"no payment {record.about}")
         case "accepted":
-            return accept(payment, expired=bool(s.decisions(EXPIRED)))
+            return accept(payment, over=any(s.decisions(word) for word in (EXPIRED, CANCELLED)))
+        case "written_off":
+            gone = payment is not None and payment.standing.stands is not Stands.INCLUDED and not payment.written_off
+            return None if gone else Refused("it stands in a block, or has been written off")
         case "refunded" | "refunded_excess" if not record.body:
             return Refused("say the transaction with which it was given back")
         case "refunded":
@@ -202,14 +206,15 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
             return None if over else Refused("of this payment nothing is too much")
         case "accepted_short":
             return None if 0 < b.seen < b.enough else Refused("nothing that counts is here, or it is not short")
-    return Refused(f"no act {record.name}: there are accepted, accepted_short, refunded, refunded_excess, cancelled")
+    known = "accepted, accepted_short, refunded, refunded_excess, written_off, cancelled"
+    return Refused(f"no act {record.name}: there are {known}")
 
 
-def accept(payment: Payment | None, *, expired: bool) -> Refused | None:
-    """`expired`: what is in time after all (its block came back) needs a person's word too."""
+def accept(payment: Payment | None, *, over: bool) -> Refused | None:
+    """`over`: after such a word what is in time (its block came back) needs a person's word too."""
     if payment is None or payment.way is None:
         return Refused("it is in an asset that the invoice has no price for: give it back")
-    return None if payment.late or payment.before or expired else Refused("it counts already")
+    return None if payment.late or payment.before or over else Refused("it counts already")
 
 
 controller = Controller("invoice", status, next_step, admit)

@@ -15,7 +15,8 @@ from ..core.money import Instant
 from ..core.subject import FINAL, Subject
 from .spec import MILLION, Invoice, Quote, Way, invoice_of, quote_of
 
-ACCEPTED, REFUNDED, REFUNDED_EXCESS = "accepted", "refunded", "refunded_excess"  # acts about one payment
+ACCEPTED, REFUNDED, REFUNDED_EXCESS = "accepted", "refunded", "refunded_excess"  # acts about one payment ...
+WRITTEN_OFF = "written_off"  # ... that stands in no block: nobody waits for it any more; in a block it counts again
 
 
 class Payment(Struct, frozen=True):
@@ -29,13 +30,20 @@ class Payment(Struct, frozen=True):
     final: bool
     accepted: bool  # by an operator, although it is late or from before
     refunded: bool
+    written_off: bool
     trimmed: bool  # its excess was given back
     excess: int = 0  # minor units of it beyond what the invoice still asked for
 
     @property
     def here(self) -> bool:
         """The money is on its way or with us, and has not been given back."""
-        return self.standing.stands in (Stands.PENDING, Stands.INCLUDED) and not self.refunded
+        pending = self.standing.stands is Stands.PENDING and not self.written_off
+        return (pending or self.standing.stands is Stands.INCLUDED) and not self.refunded
+
+    @property
+    def lost(self) -> bool:
+        """It was final, and then the chain took it back."""
+        return self.final and self.standing.stands is not Stands.INCLUDED and not self.written_off
 
     @property
     def beside(self) -> bool:
@@ -57,6 +65,7 @@ class Payment(Struct, frozen=True):
                 ("late", self.late),
                 ("accepted", self.accepted),
                 ("refunded", self.refunded),
+                ("written off", self.written_off),
                 ("excess refunded", self.trimmed),
             )
             if so
@@ -106,6 +115,7 @@ def booked(s: Subject) -> Book:
     quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
     finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
     accepted, refunded, trimmed = s.about(ACCEPTED), s.about(REFUNDED), s.about(REFUNDED_EXCESS)
+    written_off = s.about(WRITTEN_OFF)
     payments = []
     for movement, standing in s.standing.items():
         fact = standing.fact
@@ -126,11 +136,12 @@ def booked(s: Subject) -> Book:
                 final=movement in finals,
                 accepted=movement in accepted,
                 refunded=movement in refunded,
+                written_off=movement in written_off and standing.stands is not Stands.INCLUDED,
                 trimmed=movement in trimmed,
             )
         )
     payments.sort(key=lambda p: (p.beside, not p.final, first_seen(p.standing), p.movement))
-    cancelled = bool(s.decisions("cancelled"))
+    cancelled = bool(s.decisions("cancelled")) and not s.decisions("settled")  # an act may settle it all the same
     return cover(Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)), cancelled))
 
 

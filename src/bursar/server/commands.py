@@ -40,6 +40,7 @@ ACTS = {
     "accept_short": "accepted_short",
     "refund": "refunded",
     "refund_excess": "refunded_excess",
+    "write_off": "written_off",
     "cancel": "cancelled",
 }
 
@@ -55,9 +56,9 @@ class Asked(NamedTuple):
 class ActOnInvoice(Struct, frozen=True, forbid_unknown_fields=True):
     """What a person decides about an invoice."""
 
-    action: Literal["accept", "accept_short", "refund", "refund_excess", "cancel"]
+    action: Literal["accept", "accept_short", "refund", "refund_excess", "write_off", "cancel"]
     reason: str
-    payment: str = ""  # accept, refund, refund_excess: the id of the payment
+    payment: str = ""  # accept, refund, refund_excess, write_off: the id of the payment
     txid: str = ""  # refund, refund_excess: with which it was given back
 
 

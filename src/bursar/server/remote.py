@@ -121,7 +121,7 @@ def invoice_timeline(id: str, *, config: Where = HERE) -> None:
 def act_on_invoice(
     id: str, action: str, *, reason: str, payment: str = "", txid: str = "", config: Where = HERE
 ) -> None:
-    """Decide about it: accept, accept_short, refund, refund_excess, cancel."""
+    """Decide about it: accept, accept_short, refund, refund_excess, write_off, cancel."""
     body = {"action": action, "reason": reason, "payment": payment, "txid": txid}
     show(ask(config, "POST", f"/v1/invoices/{id}/actions", body))
 

@@ -62,6 +62,7 @@ class Payment(Struct, frozen=True, kw_only=True):
     from_before: bool
     accepted: bool
     refunded: bool
+    written_off: bool
 
 
 class Invoice(Summary, frozen=True, kw_only=True):
@@ -179,6 +180,7 @@ def payment(p: paid.Payment, cursors: Mapping[str, Cursor], scales: Scales) -> P
         from_before=p.before,
         accepted=p.accepted,
         refunded=p.refunded,
+        written_off=p.written_off,
     )
 
 
@@ -193,11 +195,11 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
             least = min((p.confirmations for p in counting), default=0)
             return f"waiting for the chain: {min(least, needed)} of {needed} confirmations"
         case "awaiting_operator" if any(p.standing == "pending" and p.id in s.about("overdue") for p in payments):
-            return "a payment has been in no block for too long: wait for it, or find out with the payer"
+            return "a payment has been in no block for too long: wait for it, or write it off"
         case "awaiting_operator":
             return f"{percent(b.seen)} of the price came in time, the rest did not: accept it short, or give it back"
         case "settled" if mover is Mover.OPERATOR:
-            return "it was settled, and then the chain took a payment back: find out whether it returns"
+            return "it was settled, and then the chain took a payment back: wait for it, or write it off"
         case "settled":
             excess = [p for p in b.payments if p.excess and not p.trimmed]
             return "paid for good" + ("; what came on top is owed to the payer" if excess else "")

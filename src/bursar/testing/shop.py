@@ -185,10 +185,10 @@ class Shop:
         to = SubjectId("t", "invoice", dice.choice(list(self.invoices)))
         row = self.world.store.rows.get(to)
         about = dice.choice(row.status.parts)[0] if row and row.status and row.status.parts else ""
-        name = dice.choice(("accepted", "accepted", "accepted_short", "refunded", "cancelled"))
+        name = dice.choice(("accepted", "accepted", "accepted_short", "refunded", "written_off", "cancelled"))
         self.world.tell(f"operator: {to.id} {name} {about}")
         self.world.act(
-            to, name, about if name in ("accepted", "refunded") else "", b"tx" if name == "refunded" else b""
+            to, name, "" if name in ("accepted_short", "cancelled") else about, b"tx" if name == "refunded" else b""
         )
 
     def price(self, dice: Random) -> None:

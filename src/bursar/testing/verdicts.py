@@ -165,8 +165,8 @@ class Verdicts:
             prompt = not facts or min(f.as_of for f in facts) <= ends + GRACE
             stayed = self.chain.since.get(tx.id, ends + 1) <= ends
             fits = tx.outs[0][1].asset == ASSET and tx.id not in self.from_before(name)
-            given_back = ("refunded", f"{tx.id}:0") in acts(row)
-            missed = prompt and stayed and fits and not given_back and not self.chain.lied
+            left_alone = not {("refunded", f"{tx.id}:0"), ("written_off", f"{tx.id}:0")} & acts(row)
+            missed = prompt and stayed and fits and left_alone and not self.chain.lied
             demand(not missed, name, "is over,", tx.id, "had been there in time")
 
     def from_before(self, name: str) -> dict[str, str]:

@@ -116,6 +116,9 @@ class BitcoinStub(Stub):
     def getmempoolinfo(self) -> object:
         return {"loaded": True}
 
+    def getnettotals(self) -> object:
+        return {"totalbytesrecv": 0}
+
     def getrawmempool(self, _verbose: bool) -> object:
         return list(self.ledger.pool)
 

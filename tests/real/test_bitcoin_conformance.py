@@ -10,7 +10,9 @@ import httpx
 import pytest
 from tests.harness.bitcoin import BitcoinNode, Btcd, Litecoind
 
+from bursar.core.facts import Stands
 from bursar.core.money import Instant, Money
+from bursar.core.outcomes import Unknown
 from bursar.rails.bitcoin.addresses import address_of, script_of
 from bursar.rails.bitcoin.rpc import Node
 from bursar.rails.bitcoin.source import STEP, WIDTH, BitcoinSource
@@ -51,7 +53,7 @@ class BitcoinHarness:
         sees_unconfirmed=True,
         can_reorg=True,
         can_replace=True,
-        can_drop=True,
+        can_drop=False,
         troubles=("silent", "every second one fails", "loading", "cut short"),
     )
     serial = 100
@@ -107,11 +109,7 @@ class BitcoinHarness:
         self.real.mine(only=[movement[:64]])
 
     def drop(self, movement: str) -> None:
-        """A node that is killed forgets what waited."""
-        self.real.kill()
-        self.real.restart()
-        assert movement[:64] not in self.real.rpc("getrawmempool", False)
-        self.ahead += 2 * LAG
+        raise AssertionError("of no node it is certain that something has left: it may have forgotten it")
 
     def mislead(self, trouble: str) -> None:
         self.between.trouble = trouble
@@ -126,3 +124,26 @@ def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.mark.parametrize("case", rail.cases(BitcoinHarness.traits), ids=lambda case: case.__name__)
 def test_a_node(real: BitcoinNode, case: rail.Case) -> None:
     asyncio.run(case(BitcoinHarness(real)))
+
+
+def test_a_node_that_forgets_its_mempool_takes_nothing_back(real: BitcoinNode) -> None:
+    """Killed, it comes back without what waited: nobody knows whether that has left."""
+
+    async def scene() -> None:
+        h = BitcoinHarness(real)
+        follower, key, subject = await rail.watching(h)
+        payment = h.pay(key)
+        await follower.catch_up()
+        real.kill()
+        assert isinstance(await rail.asked(follower.observer.turn()), Unknown)
+        real.restart()
+        assert payment.movement[:64] not in real.rpc("getrawmempool", False)
+        for _ in range(3):
+            await follower.catch_up()
+            h.ahead += LAG
+        assert await follower.stands(subject, payment) is Stands.PENDING
+        h.confirm(payment.movement)
+        await follower.catch_up()
+        await follower.included(subject, payment)
+
+    asyncio.run(scene())

@@ -19,6 +19,7 @@ from bursar.core.ports import Refused, Seen
 from bursar.core.steps import Decide
 from bursar.core.subject import Decision, Record, Spec, Subject, SubjectId
 from bursar.invoices import controller
+from bursar.invoices.commands import ACTS, ActOnInvoice, act
 from bursar.invoices.spec import Invoice, Way, quote
 
 GOLDEN = Path(__file__).parent / "invoices"
@@ -115,7 +116,11 @@ class Story:
         return self
 
     def act(self, name: str, about: str = "", body: bytes = b"") -> Story:
-        record = Decision(name, about, "anna", "she said so", self.now, body=body, command=f"c{len(self.lines)}")
+        command, word = f"c{len(self.lines)}", next((word for word in ACTS if ACTS[word] == name), None)
+        record = Decision(name, about, "anna", "she said so", self.now, body=body, command=command)
+        if word:
+            request = ActOnInvoice(word, "she said so", about, body.decode())
+            record = act(self.subject, request, "anna", command, self.now)
         refused = controller.admit(self.subject, record)
         if isinstance(refused, Refused):
             self.lines += [

@@ -12,9 +12,9 @@ from tests.harness.service import CHAIN, SECOND, House, World, house
 
 from bursar.core.subject import Decision, Report
 from bursar.engine import clock
+from bursar.invoices.commands import ActOnInvoice
 from bursar.payouts.commands import ActOnPayout
 from bursar.server.cli import app
-from bursar.server.commands import ActOnInvoice
 from bursar.server.demo import WORDS
 from bursar.server.http.pages import FOLDER as PAGES
 from bursar.server.wiring import ALERTS

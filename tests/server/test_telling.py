@@ -79,12 +79,12 @@ async def test_a_new_file_begins_at_now_unless_it_asks_for_the_history(tmp_path:
     logs = [tmp_path / "now.jsonl", tmp_path / "history.jsonl"]
     async with house(tmp_path, world, store) as it:
         await settle(it, 1)
-    before = {e.id for e in store.told}
+    before = {e.id for e in store.log}
     sinks = {log.stem: SinkConfig(str(log), history=log.stem == "history") for log in logs}
     for _ in range(2):  # what it is owed after a restart is what it has not confirmed
         async with house(tmp_path, world, store, sinks=sinks) as it:
             await settle(it, 1)
-            await it.soon(lambda: {e.id for e in store.told} <= {e["id"] for e in lines(logs[1])})
+            await it.soon(lambda: {e.id for e in store.log} <= {e["id"] for e in lines(logs[1])})
     now, history = [{e["id"] for e in lines(log)} for log in logs]
     assert before < history and now == history - before
 

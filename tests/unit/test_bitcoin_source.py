@@ -46,7 +46,7 @@ class FakeNode(httpx.AsyncBaseTransport):
         self.waiting: dict[str, Json] = {}
         self.unspent: Container[str] = {coin(f"in{n}") for n in range(9)}
         self.answers: dict[str, Callable[..., Any]] = {}
-        self.time, self.requests, self.asked = 0, 0, Counter[str]()
+        self.time, self.requests, self.asked, self.received = 0, 0, Counter[str](), 0
         self.mine(*([] for _ in range(height)))
 
     def mine(self, *blocks: list[Json], mark: str = "b") -> None:
@@ -84,6 +84,10 @@ class FakeNode(httpx.AsyncBaseTransport):
 
     def getmempoolinfo(self) -> Json:
         return {}
+
+    def getnettotals(self) -> Json:
+        self.received += 100
+        return {"totalbytesrecv": self.received}
 
     def getrawmempool(self, _: bool) -> list[str]:
         return list(self.waiting)
@@ -199,6 +203,8 @@ def test_it_begins_at_the_tip_and_reads_a_few_blocks_a_turn() -> None:
     reader = Reader(fake)
     first = reader.known()
     assert (first.position, len(first.trail), first.trail[-1]) == (120, source.TRAIL, name("b120"))
+    assert first.watermark == 0  # until it has heard something of its peers
+    first = reader.known()
     assert first.watermark == reader.time - reader.source.delay
     fake.mine(*([] for _ in range(25)))
     positions, marks = list[int](), list[int]()
@@ -280,7 +286,7 @@ def test_gone_is_said_only_after_the_lag_and_is_said_again_for_a_while() -> None
     fake.wait(tx("w", "in0"))
     reader.follow()
     fake.waiting.clear()
-    for _ in range(10):  # seconds: the lag and the skew
+    for _ in range(11):  # seconds: the first listing without it, then the lag and the skew
         reader.follow()
     assert not [f for f in reader.found if f.gone]
     for _ in range(3):
@@ -288,7 +294,7 @@ def test_gone_is_said_only_after_the_lag_and_is_said_again_for_a_while() -> None
         assert isinstance(read, Batch)
         assert [f.gone for f in read.found if f.money] == [True]  # in case that a commit was lost
     (gone,) = {f for f in reader.found if f.gone}
-    assert (gone.movement, gone.as_of) == (coin("w"), 1_000_012 * SECOND)
+    assert (gone.movement, gone.as_of) == (coin("w"), 1_000_013 * SECOND)
     reader.time += source.KEEP
     reader.follow()
     assert not reader.source.pool.txs
@@ -344,9 +350,64 @@ def test_what_comes_back_begins_a_new_run() -> None:
     reader.follow()
     assert sorted({(f.as_of // SECOND, f.gone) for f in reader.found}) == [
         (1_000_001, False),
-        (1_000_012, True),
+        (1_000_013, True),
         (1_000_014, False),
     ]
+
+
+def test_what_is_missing_after_a_break_is_not_gone() -> None:
+    """The node may have lost its mempool: nobody looked."""
+    for broken in (True, False):
+        fake = FakeNode(5)
+        reader = Reader(fake)
+        fake.wait(tx("w", "in0"))
+        reader.follow()
+        fake.waiting.clear()
+        if broken:
+            fake.answers["getmempoolinfo"] = lambda: {"loaded": False}
+            assert isinstance(reader.follow(), Unknown)
+            del fake.answers["getmempoolinfo"]
+        else:
+            reader.time += 20 * SECOND
+        for _ in range(30):
+            reader.follow()
+        assert {f.gone for f in reader.found} == {False}
+
+
+def test_a_break_begins_no_new_run() -> None:
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    fake.wait(tx("w", "in0"))
+    for _ in range(5):
+        reader.follow()
+        reader.time += 20 * SECOND
+    assert len({f.as_of for f in reader.found}) == 1
+
+
+def test_a_node_that_hears_nothing_moves_no_watermark() -> None:
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    reader.follow()
+    assert reader.known().watermark == reader.time - 10 * SECOND
+    fake.answers["getnettotals"] = lambda: {"totalbytesrecv": fake.received}
+    fake.mine([tx("a", "in1")])
+    reader.time += source.DEAF
+    before = reader.cursor.watermark
+    for _ in range(3):
+        read = reader.known()
+    assert (read.position, read.watermark) == (6, before)
+    del fake.answers["getnettotals"]
+    assert reader.known().watermark > before
+
+
+def test_of_a_mempool_that_is_too_large_the_blocks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bursar.rails.bitcoin.mempool.MOST", 1)
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    reader.follow()
+    fake.wait(tx("v", "in0"), tx("w", "in1"))
+    fake.mine([tx("a", "in2")])
+    assert reader.known().position == 6 and [bool(f.place) for f in reader.found] == [True]
 
 
 def test_a_payment_and_its_rival_in_one_read() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -24,10 +26,10 @@ class Fake(httpx.AsyncBaseTransport):
     """Answers every request with the same thing and counts them."""
 
     def __init__(self, answer: Callable[[Any], httpx.Response]) -> None:
-        self.answer, self.requests = answer, 0
+        self.answer, self.requests, self.headers = answer, 0, httpx.Headers()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        self.requests += 1
+        self.requests, self.headers = self.requests + 1, request.headers
         return self.answer(json.loads(await request.aread()))
 
 
@@ -148,13 +150,15 @@ def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_mempool_counts_only_upon_one_tip() -> None:
     tip, other, listed, loaded = f'"{A}"', f'"{B}"', f'["{B}"]', '{"loaded":true}'
-    assert ask(gives(loaded, tip, listed, tip), Node.mempool) == rpc.Mempool(A, frozenset({B}))
-    assert ask(gives("{}", tip, listed, tip), Node.mempool) == rpc.Mempool(A, frozenset({B}))  # btcd
+    net, there = '{"totalbytesrecv":7}', rpc.Mempool(A, frozenset({B}), 7)
+    assert ask(gives(loaded, net, tip, listed, tip), Node.mempool) == there
+    assert ask(gives("{}", net, tip, listed, tip), Node.mempool) == there  # btcd
     for answers, reason in (
-        ((loaded, tip, listed, other), "moved"),
-        ((loaded, tip, '["b"]', tip), "shape"),
-        ((loaded, tip, "{}", tip), "shape"),
-        (('{"loaded":false}', tip, listed, tip), "still reading its mempool"),
+        ((loaded, net, tip, listed, other), "moved"),
+        ((loaded, net, tip, '["b"]', tip), "shape"),
+        ((loaded, net, tip, "{}", tip), "shape"),
+        ((loaded, "{}", tip, listed, tip), "shape"),
+        (('{"loaded":false}', net, tip, listed, tip), "still reading its mempool"),
     ):
         with pytest.raises(RpcUnknown, match=reason):
             ask(gives(*answers), Node.mempool)
@@ -231,3 +235,12 @@ def test_a_malformed_address_of_a_node_is_refused_without_repeating_it(url: str)
     with pytest.raises(ValueError, match="looks like") as caught:
         Node(url)
     assert "cret" not in str(caught.value)
+
+
+def test_the_password_is_in_no_address_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    fake = says(200, "{}")
+    with pytest.raises(RpcUnknown):
+        ask(fake, Node.tip)
+    assert base64.b64decode(fake.headers["authorization"].split()[1]) == b"user:secret"
+    assert "node.test" in caplog.text and "secret" not in caplog.text

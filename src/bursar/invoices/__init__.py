@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from msgspec import json
@@ -12,13 +13,13 @@ from ..core.money import Instant
 from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Decide, Due, Step, Wait, at, at_position, at_watermark
 from ..core.subject import FINAL, Decision, Mover, Name, Spec, Status, Subject
-from .payments import ACCEPTED, Book, Payment, book, postings
+from .payments import ACCEPTED, ACCEPTED_SHORT, Book, GivenBack, Payment, book, postings
 from .spec import SECOND, quote
 
 SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
+UNPRICED = "unpriced"  # about so many quotes: for the next one there was no price
 OVER = (SETTLED, CANCELLED, EXPIRED)  # words that were given; after the other two it may be settled yet, by an act
-PAID_TO = "invoice.paid_to"  # the name of a key of an open invoice
-ACCEPTED_SHORT = "accepted_short"  # an act: what has been paid is enough
+PAID_TO = "invoice.paid_to"  # the name of a key
 PRICE_PAUSE = 60 * SECOND  # before a missing price is looked for again
 
 
@@ -32,7 +33,7 @@ def status(s: Subject) -> Status:
         tuple((p.movement, p.word()) for p in sorted(b.payments, key=lambda p: p.movement)),
         postings(s, b),
         watches(b),
-        names(b, over=state in OVER),
+        names(b),
     )
 
 
@@ -40,13 +41,15 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
     seen = b.seen
     up = {
         "partial": 0 < seen < b.enough,
-        "over": any(p.excess and not p.trimmed for p in b.payments),
+        "over": any(p.excess for p in b.payments),
         "late": any(p.late and p.here and not p.accepted for p in b.payments),
         "replaced": any(p.standing.stands is Stands.DISPLACED for p in b.payments),
         "reorged": any(p.final and p.standing.stands is not Stands.INCLUDED for p in b.payments),
-        "short": bool(s.decisions(SHORT)) and 0 < seen < b.enough and not s.decisions(SETTLED),
+        "short": short(s, b) and not s.decisions(SETTLED),
         "overdue": bool(overdue(s, b)),
-        "paid_after_cancel": b.cancelled and any(p.here for p in b.payments),
+        "paid_after_cancel": b.over == CANCELLED and any(p.here for p in b.payments),
+        "paid_after_expiry": b.over == EXPIRED and any(p.here and p.counts and not p.accepted for p in b.payments),
+        "unpriced": not b.over and unpriced(s, b),
         "wrong_asset": any(p.way is None and p.here and not p.beside for p in b.payments),
         "unassigned": any(p.before and p.here and not p.accepted for p in b.payments),
         "refunded": any(p.refunded or p.trimmed for p in b.payments),
@@ -56,12 +59,22 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
     return frozenset(flag for flag, so in up.items() if so)
 
 
+def short(s: Subject, b: Book) -> bool:
+    """It was said, and still is so."""
+    return bool(s.decisions(SHORT)) and 0 < b.seen < b.enough
+
+
+def unpriced(s: Subject, b: Book) -> bool:
+    """For the quote after this one there was no price."""
+    return str(len(b.quotes)) in s.about(UNPRICED)
+
+
 def reached(s: Subject, b: Book) -> tuple[str, Mover]:
     """Words that were given stand; before them it is what is seen that counts."""
     for word in OVER:
         if s.decisions(word):
             return word, Mover.OPERATOR if question(word, b) else Mover.NOBODY
-    if overdue(s, b) or s.decisions(SHORT) and b.seen < b.enough:
+    if overdue(s, b) or short(s, b):
         return "awaiting_operator", Mover.OPERATOR
     return ("awaiting_finality", Mover.RAIL) if b.seen >= b.enough else ("awaiting_payer", Mover.PAYER)
 
@@ -69,7 +82,7 @@ def reached(s: Subject, b: Book) -> tuple[str, Mover]:
 def question(word: str, b: Book) -> bool:
     """After the last word: is there something that only a person can decide?"""
     if word == SETTLED:
-        return any(p.lost and p.counts for p in b.payments)
+        return any(p.lost if p.counts else p.here and not p.beside for p in b.payments)
     return any(p.here for p in b.payments)
 
 
@@ -86,10 +99,10 @@ def watches(b: Book) -> tuple[Watch, ...]:
     return tuple(sorted(ours | {Watch(fact.rail, spent, LIVE) for fact in open_ for spent in fact.spends}))
 
 
-def names(b: Book, *, over: bool) -> tuple[Name, ...]:
-    """While it is open nobody else is paid to its keys: one payment would count twice."""
+def names(b: Book) -> tuple[Name, ...]:
+    """It is watched for ever, so no other invoice is ever paid to its keys: one payment would count twice."""
     out = {Name("address", way.address, unique=False) for way in b.invoice.ways}
-    out |= {Name(PAID_TO, f"{way.rail}/{way.key}", unique=True) for way in b.invoice.ways if not over}
+    out |= {Name(PAID_TO, f"{way.rail}/{way.key}", unique=True) for way in b.invoice.ways}
     out |= {Name("txid", p.standing.fact.tx, unique=False) for p in b.payments}
     if b.invoice.external_id:
         out.add(Name("invoice.external_id", b.invoice.external_id, unique=True))
@@ -104,7 +117,8 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
     if status.state == SETTLED:
         return Wait(final)
     acted = bool(s.decisions(ACCEPTED) or s.decisions(ACCEPTED_SHORT))
-    enough = b.received >= b.enough or s.decisions(ACCEPTED_SHORT) and b.received > 0
+    least = min([b.enough, *(Fraction(d.body.decode()) for d in s.decisions(ACCEPTED_SHORT))])
+    enough = b.received >= least
     if enough and (acted or status.state not in OVER):
         return Decide(SETTLED, reason=f"{b.received} of the price is final" + (", by an act" if acted else ""))
     if status.state in OVER:
@@ -151,7 +165,8 @@ def silence(s: Subject, b: Book, seen: Seen, reads: Sequence[Read], dues: tuple[
     open_ = (Stands.PENDING, Stands.ADRIFT)
     waiting = [p for p in b.payments if p.counts and p.standing.stands in open_ and not p.written_off]
     if waiting and not all(read.past(patience) for read in reads):
-        return Wait((*dues, *(at_watermark(read.rail, read.end + patience + 1) for read in reads)))
+        behind = tuple(at_watermark(read.rail, read.end + patience + 1) for read in reads if not read.past(patience))
+        return Wait((*dues, *behind))
     for p in waiting:
         if p.movement not in s.about(OVERDUE):
             return Decide(OVERDUE, p.movement, "in no block")
@@ -167,6 +182,8 @@ def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
         return Wait(dues) if s.decisions(SHORT) else Decide(SHORT, reason=f"{b.seen} of the price came in time")
     if len(b.quotes) <= b.invoice.repricings and not any(p.here for p in b.payments):
         fresh = quote(b.invoice, seen.prices, seen.now)
+        if fresh is None and not unpriced(s, b):
+            return Decide(UNPRICED, str(len(b.quotes)), "there is no price for the next quote")
         if fresh is None:
             return Wait((*dues, at(seen.now + PRICE_PAUSE)))
         return Decide("quote", reason="the last quote is over, nothing was paid", body=json.encode(fresh))
@@ -197,15 +214,19 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
         case "written_off":
             gone = payment is not None and payment.standing.stands is not Stands.INCLUDED and not payment.written_off
             return None if gone else Refused("it stands in a block, or has been written off")
-        case "refunded" | "refunded_excess" if not record.body:
+        case "refunded" if not record.body:
             return Refused("say the transaction with which it was given back")
         case "refunded":
             return Refused("it has been given back already") if payment and payment.refunded else None
         case "refunded_excess":
-            over = payment is not None and payment.excess and not payment.trimmed
-            return None if over else Refused("of this payment nothing is too much")
+            given = json.decode(record.body, type=GivenBack)
+            if not given.txid:
+                return Refused("say the transaction with which it was given back")
+            excess = payment.excess if payment and payment.final and payment.here else 0
+            return None if 0 < given.minor == excess else Refused("of this payment nothing that is final is too much")
         case "accepted_short":
-            return None if 0 < b.seen < b.enough else Refused("nothing that counts is here, or it is not short")
+            fits = 0 < b.seen < b.enough and record.body.decode() == str(b.seen)
+            return None if fits else Refused("nothing that counts is here, or it is not short")
     known = "accepted, accepted_short, refunded, refunded_excess, written_off, cancelled"
     return Refused(f"no act {record.name}: there are {known}")
 

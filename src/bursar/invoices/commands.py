@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct, json
 
 from ..core.errors import Invalid
 from ..core.facts import Cursor
 from ..core.money import Amount, Instant
-from ..core.subject import Decision
+from ..core.subject import Decision, Subject
+from .payments import ACCEPTED, ACCEPTED_SHORT, REFUNDED, REFUNDED_EXCESS, WRITTEN_OFF, GivenBack, book
 from .spec import PRESETS, Invoice, Way, check, quote
 
 
@@ -44,6 +46,40 @@ class CreateInvoice(Struct, frozen=True, forbid_unknown_fields=True):
     over_ppm: int | None = None
     metadata: dict[str, str] = {}
     preset: str = ""
+
+
+Act = Literal["accept", "accept_short", "refund", "refund_excess", "write_off", "cancel"]
+
+
+class ActOnInvoice(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a person decides about an invoice."""
+
+    action: Act
+    reason: str
+    payment: str = ""  # accept, refund, refund_excess, write_off: the id of the payment
+    txid: str = ""  # refund, refund_excess: with which it was given back
+
+
+ACTS: dict[Act, str] = {
+    "accept": ACCEPTED,
+    "accept_short": ACCEPTED_SHORT,
+    "refund": REFUNDED,
+    "refund_excess": REFUNDED_EXCESS,
+    "write_off": WRITTEN_OFF,
+    "cancel": "cancelled",
+}
+
+
+def act(s: Subject, request: ActOnInvoice, actor: str, command: str, now: Instant) -> Decision:
+    """With what it rests on: how much of the price was seen, how much is given back. Whether it may be is the
+    controller's `admit` to say."""
+    b, body = book(s), request.txid.encode()
+    if request.action == "accept_short":
+        body = str(b.seen).encode()
+    if request.action == "refund_excess":
+        excess = next((p.excess for p in b.payments if p.movement == request.payment), 0)
+        body = json.encode(GivenBack(request.txid, excess))
+    return Decision(ACTS[request.action], request.payment, actor, request.reason, now, body=body, command=command)
 
 
 def asked(request: CreateInvoice, offers: Mapping[str, Offer]) -> list[tuple[Offer, str | None]]:

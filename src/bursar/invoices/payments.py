@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from functools import cached_property
 
-from msgspec import Struct
+from msgspec import Struct, json
 from msgspec.structs import replace
 
 from ..core.facts import Standing, Stands, contradicted
@@ -15,14 +15,23 @@ from ..core.money import Instant
 from ..core.subject import FINAL, Subject
 from .spec import MILLION, Invoice, Quote, Way, invoice_of, quote_of
 
+ACCEPTED_SHORT = "accepted_short"  # an act: so much of the price is enough
 ACCEPTED, REFUNDED, REFUNDED_EXCESS = "accepted", "refunded", "refunded_excess"  # acts about one payment ...
 WRITTEN_OFF = "written_off"  # ... that stands in no block: nobody waits for it any more; in a block it counts again
+
+
+class GivenBack(Struct, frozen=True):
+    """The body of `refunded_excess`."""
+
+    txid: str
+    minor: int  # comes off the payment for good, whatever is too much later
 
 
 class Payment(Struct, frozen=True):
     movement: str
     standing: Standing
     way: Way | None  # None: the asset is none of those that were asked for
+    minor: int  # what it brought, less what was given back of it
     share: Fraction  # of what is due, at its quote
     quote: int  # the index of that quote
     before: bool  # it stood in a block when the invoice was declared
@@ -31,7 +40,7 @@ class Payment(Struct, frozen=True):
     accepted: bool  # by an operator, although it is late or from before
     refunded: bool
     written_off: bool
-    trimmed: bool  # its excess was given back
+    trimmed: int  # minor units of it that were given back as too much
     excess: int = 0  # minor units of it beyond what the invoice still asked for
 
     @property
@@ -66,7 +75,7 @@ class Payment(Struct, frozen=True):
                 ("accepted", self.accepted),
                 ("refunded", self.refunded),
                 ("written off", self.written_off),
-                ("excess refunded", self.trimmed),
+                ("excess refunded", bool(self.trimmed)),
             )
             if so
         ]
@@ -82,7 +91,7 @@ class Book(Struct, frozen=True, dict=True):
     quotes: tuple[Quote, ...]
     payments: tuple[Payment, ...]  # final ones first, then as they were first seen; last what only travels beside
     contradicted: bool
-    cancelled: bool
+    over: str  # the last word, where it is not "settled": cancelled or expired; else ""
 
     @property
     def deadline(self) -> Instant:
@@ -114,8 +123,10 @@ def booked(s: Subject) -> Book:
     invoice = invoice_of(s.spec.body)
     quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
     finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
-    accepted, refunded, trimmed = s.about(ACCEPTED), s.about(REFUNDED), s.about(REFUNDED_EXCESS)
-    written_off = s.about(WRITTEN_OFF)
+    accepted, refunded, written_off = s.about(ACCEPTED), s.about(REFUNDED), s.about(WRITTEN_OFF)
+    trimmed = dict[str, int]()
+    for d in s.decisions(REFUNDED_EXCESS):
+        trimmed[d.about] = trimmed.get(d.about, 0) + json.decode(d.body, type=GivenBack).minor
     payments = []
     for movement, standing in s.standing.items():
         fact = standing.fact
@@ -129,7 +140,8 @@ def booked(s: Subject) -> Book:
                 movement,
                 standing,
                 way,
-                Fraction(fact.money.minor, expected) if way else Fraction(0),
+                (minor := fact.money.minor - trimmed.get(movement, 0)),
+                Fraction(minor, expected) if way else Fraction(0),
                 chosen,
                 before=from_before(standing, ways[0]),
                 late=not standing.reached(quotes[-1].expires_at, ways[0].grace),
@@ -137,12 +149,13 @@ def booked(s: Subject) -> Book:
                 accepted=movement in accepted,
                 refunded=movement in refunded,
                 written_off=movement in written_off and standing.stands is not Stands.INCLUDED,
-                trimmed=movement in trimmed,
+                trimmed=trimmed.get(movement, 0),
             )
         )
     payments.sort(key=lambda p: (p.beside, not p.final, first_seen(p.standing), p.movement))
-    cancelled = bool(s.decisions("cancelled")) and not s.decisions("settled")  # an act may settle it all the same
-    return cover(Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)), cancelled))
+    words = [word for word in ("settled", "cancelled", "expired") if s.decisions(word)]  # an act may settle it yet
+    over = words[0] if words and words[0] != "settled" else ""
+    return cover(Book(invoice, quotes, tuple(payments), bool(contradicted(s.facts)), over))
 
 
 def cover(b: Book) -> Book:
@@ -151,10 +164,9 @@ def cover(b: Book) -> Book:
         return b
     covered, out = Fraction(0), []
     for p in b.payments:
-        money = p.standing.fact.money
-        if p.here and p.counts and p.way is not None and money is not None:
+        if p.here and p.counts and p.way is not None:
             missing = max(Fraction(0), 1 - covered) * b.quotes[p.quote].expected[p.way.name]
-            beyond = max(0, money.minor - int(-(-missing // 1)))  # what is due, rounded up
+            beyond = max(0, p.minor - int(-(-missing // 1)))  # what is due, rounded up
             p = replace(p, excess=0 if p.beside else beyond)
             covered += p.share
         out.append(p)
@@ -196,12 +208,12 @@ def lines(s: Subject, b: Book, p: Payment) -> Iterator[Line]:
     if money is None:
         return
     if not (p.final and p.standing.stands is Stands.INCLUDED):
-        amounts = {f"inbound:{fact.rail}": money.minor, f"invoice:{s.id.id}.inbound": -money.minor}
-    elif not p.counts or b.cancelled:
-        amounts = {f"received:{fact.rail}": money.minor, f"unassigned:{s.id.id}": -money.minor}
+        amounts = {f"inbound:{fact.rail}": p.minor, f"invoice:{s.id.id}.inbound": -p.minor}
+    elif not p.counts or b.over and not p.accepted:
+        amounts = {f"received:{fact.rail}": p.minor, f"unassigned:{s.id.id}": -p.minor}
     else:
-        kept, owed = money.minor - p.excess, 0 if p.trimmed else p.excess
-        amounts = {f"received:{fact.rail}": kept + owed, f"invoice:{s.id.id}": -kept, f"excess:{s.id.id}": -owed}
+        kept = p.minor - p.excess
+        amounts = {f"received:{fact.rail}": p.minor, f"invoice:{s.id.id}": -kept, f"excess:{s.id.id}": -p.excess}
     for account, minor in amounts.items():
         if minor:
             yield Line(account, money.asset, minor)

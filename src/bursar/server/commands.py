@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from hashlib import sha256
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
 from msgspec import Struct, json
@@ -17,13 +17,15 @@ from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
 from ..core.facts import Cursor
 from ..core.ledger import RESERVED
 from ..core.money import Money
-from ..core.ports import Conflict, Store, Write
+from ..core.ports import Advance, Conflict, Store, Write
 from ..core.subject import Decision, Mover, Spec, Subject, SubjectId
+from ..core.subject import key as recorded
 from ..engine.intake import command
-from ..engine.observe import rebase
+from ..engine.observe import rebased
 from ..engine.reconcile import BURSAR, Engine
+from ..invoices import commands as invoices
 from ..invoices import xpub
-from ..invoices.commands import CreateInvoice, Offer, asked, declare
+from ..invoices.commands import ActOnInvoice, CreateInvoice, Offer, asked, declare
 from ..invoices.spec import invoice_of
 from ..payouts import commands as payouts
 from ..payouts.commands import ActOnPayout, CreatePayout, Purse
@@ -35,31 +37,14 @@ SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and
 TRIES = 5
 APP = "library"  # the actor, where the application does not say who asks
 NAME = 200  # characters of an external id
-ACTS = {
-    "accept": "accepted",
-    "accept_short": "accepted_short",
-    "refund": "refunded",
-    "refund_excess": "refunded_excess",
-    "write_off": "written_off",
-    "cancel": "cancelled",
-}
-
 T = TypeVar("T")
 
 
 class Asked(NamedTuple):
     record: Spec | Decision
     more: tuple[Decision, ...] = ()  # our own decisions that belong into its commit ...
-    others: tuple[Write, ...] = ()  # ... and what it takes from other subjects
-
-
-class ActOnInvoice(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a person decides about an invoice."""
-
-    action: Literal["accept", "accept_short", "refund", "refund_excess", "write_off", "cancel"]
-    reason: str
-    payment: str = ""  # accept, refund, refund_excess, write_off: the id of the payment
-    txid: str = ""  # refund, refund_excess: with which it was given back
+    others: tuple[Write, ...] = ()  # ... what it takes from other subjects ...
+    advance: Advance | None = None  # ... and the cursor that it moves
 
 
 class ClearAlert(Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,16 +105,16 @@ class Desk(Generic[T]):
 
     async def timeline(self, name: SubjectId) -> list[encode.Row]:
         """All that was recorded of it, and the first thousand of what was told. Raises Missing."""
-        subject, told = await asyncio.gather(self.there(name), self.store.events(name.tenant, 0, 1_000, name))
-        return encode.timeline(subject, [event for _, event in told], self.scales)
+        subject, told = await asyncio.gather(self.there(name), self.store.told(name, 0, 1_000))
+        return encode.timeline(subject, told, self.scales)
 
     async def run(self, to: SubjectId, asked: Callable[[Subject], Awaitable[Asked]]) -> None:
         """`asked`: what is asked for, given what is there. Raises Clash."""
         for _ in range(TRIES):
             subject, _ = await self.store.load(to)
-            record, more, others = await asked(subject)
+            record, more, others, advance = await asked(subject)
             try:
-                refused = await command(self.engine, to, record, *more, others=others)
+                refused = await command(self.engine, to, record, *more, others=others, advance=advance)
             except LostRace as err:
                 if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
                     raise Clash(*self.taken) from err
@@ -151,11 +136,13 @@ def just(record: Spec | Decision) -> Callable[[Subject], Awaitable[Asked]]:
 
 class Invoices(Desk[views.Invoice]):
     kind = "invoice"
-    taken = ("another invoice that is open is paid to this address", "give each its own")
+    taken = ("another invoice is paid to this address", "give each its own")
 
     def __init__(self, engine: Engine, store: Store, scales: encode.Scales, offers: Mapping[str, Offer]) -> None:
         super().__init__(engine, store, scales)
         self.offers = offers
+        self.deriving = asyncio.Lock()  # whoever asks for the next address at once would take it from each other
+        self.pages: dict[str, int] = {}  # of each way's key: those before are full
 
     async def create(self, tenant: str, request: CreateInvoice, key: str = "", actor: str = APP) -> views.Invoice:
         """The same `external_id`, else the same idempotency `key`, with the same words is the same invoice.
@@ -172,7 +159,8 @@ class Invoices(Desk[views.Invoice]):
                 raise Clash(f"{what} names another invoice", "use a new one, or the same words")
             return Asked(s.spec)
 
-        await self.run(to, invoice)
+        async with self.deriving:
+            await self.run(to, invoice)
         return await self.get(tenant, to.id)
 
     async def declared(self, to: SubjectId, request: CreateInvoice, digest: str, actor: str) -> Asked:
@@ -191,8 +179,8 @@ class Invoices(Desk[views.Invoice]):
     async def derive(self, offer: Offer, to: SubjectId) -> tuple[str, Write]:
         """The next address of the offer's extended public key, and what takes it."""
         assert offer.derive is not None
-        page = 0
         while True:
+            page = self.pages.setdefault(offer.way, 0)
             name = SubjectId(SYSTEM, "xpub", f"{sha256(offer.derive(0).encode()).hexdigest()[:16]}-{page}")
             subject, _ = await self.store.load(name)
             index = xpub.following(subject, page)
@@ -200,15 +188,17 @@ class Invoices(Desk[views.Invoice]):
                 spec = () if subject.records else (Spec(1, b"", BURSAR),)
                 record = xpub.issue(index, str(to), self.engine.now())
                 return offer.derive(index), Write(name, (*spec, record), subject.version)
-            page += 1
+            self.pages[offer.way] = page + 1
 
     async def act(self, tenant: str, id: str, act: ActOnInvoice, key: str = "", actor: str = APP) -> views.Invoice:
         """The same key again is the same act. Raises Missing; Clash where it is not possible now."""
         to, name = self.name(tenant, id), key or uuid4().hex
         await self.there(to)
-        body, now = act.txid.encode(), self.engine.now()
-        record = Decision(ACTS[act.action], act.payment, actor, act.reason, now, body=body, command=name)
-        await self.run(to, just(record))
+
+        async def acted(s: Subject) -> Asked:
+            return Asked(invoices.act(s, act, actor, name, self.engine.now()))
+
+        await self.run(to, acted)
         return await self.get(tenant, id)
 
 
@@ -287,18 +277,18 @@ class Sources(Desk[Any]):
     kind = "source"
 
     async def rebase(self, rail: str, act: Rebase, key: str = "", actor: str = APP) -> None:
-        """The same key again is the same act. Raises Missing, Invalid; Clash where it is read meanwhile."""
+        """The same key again is the same act. Raises Missing, Invalid; Clash where it is not possible now."""
         to, name = self.name(SYSTEM, rail), key or uuid4().hex
         await self.there(to)
-        read = (await self.store.cursors()).get(rail, Cursor()).position
-        if not 0 < act.above < read:
-            raise Invalid(f"{rail} has been read up to block {read}: name one below it", "a block that all agree on")
-        now = self.engine.now()
-        await self.run(to, just(Decision(REBASED, str(act.above), actor, act.reason, now, command=name)))
-        for _ in range(TRIES):
-            if isinstance(await rebase(self.store, rail, act.above), int):
-                return
-        raise Clash("the rail is being read", "ask again with the same Idempotency-Key")
+
+        async def rebasing(s: Subject) -> Asked:
+            cursor = (await self.store.cursors()).get(rail, Cursor())
+            said = Decision(REBASED, str(act.above), actor, act.reason, self.engine.now(), command=name)
+            if not 0 < act.above < cursor.position and recorded(said) not in map(recorded, s.records):
+                raise Invalid(f"{rail} has been read up to block {cursor.position}: name one below it", "a common one")
+            return Asked(said, advance=rebased(rail, cursor, act.above))
+
+        await self.run(to, rebasing)
 
 
 def demand_tenant(name: str) -> None:

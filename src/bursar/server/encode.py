@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,7 +69,7 @@ def event_line(e: ports.Event) -> bytes:
     return json.encode(event(e))
 
 
-def timeline(subject: Subject, told: list[ports.Event], scales: Scales) -> list[Row]:
+def timeline(subject: Subject, told: Sequence[ports.Event], scales: Scales) -> list[Row]:
     """Records and events in the order of their times; what has none stands where it was recorded."""
     rows, last = list[tuple[Instant, Row]](), 0
     for record in subject.records:

@@ -8,13 +8,16 @@ from functools import partial
 
 from ..core.errors import CommitLost, RailDown
 from ..core.facts import Batch
+from ..core.money import Instant
 from ..core.ports import Event, Sink
 from ..core.subject import SubjectId
+from ..engine import clock
 from ..engine.deliver import deliver
 from ..engine.reconcile import Engine, take
 from .wiring import Bursar
 
-BATCH, BATCHES = 100, 2  # subjects of one claim, claims at work at once
+BATCH, BATCHES = 100, 2  # subjects of one claim, claims at work at once ...
+SLOW, MOST = 500_000, 5_000  # ... beside whoever has worked for so long: they wait for a rail; and the most of all
 IDLE = 0.1  # seconds before an idle loop looks again
 FAILED = 2.0  # ... before one that failed does
 REVIVE = 2.0  # ... between two looks at our database server
@@ -22,23 +25,27 @@ STOP = 2.0  # ... for what is under way at the stop: the loops, then the passes
 
 
 class Reconciler:
-    """Claims whoever is due and lets each work at its own pace: a rail that is slow to answer holds up nobody else.
-    While the database is busy with one batch, the next one computes."""
+    """Claims whoever is due and lets each work at its own pace: a rail that is slow to answer holds up nobody else, for
+    who has waited a while takes nobody's place. While the database is busy with one batch, the next one computes."""
 
     def __init__(self, engine: Engine, note: Callable[[str, str], None]) -> None:
         """`note` gets a subject and why its pass failed, or "" when it did not."""
         self.engine, self.note = engine, note
         self.at_work: dict[SubjectId, asyncio.Task[None]] = {}
+        self.since: dict[SubjectId, Instant] = {}  # when each of them began
 
     async def turn(self) -> float:
         for subject, task in list(self.at_work.items()):
             if task.done():
-                err = self.at_work.pop(subject).exception()
+                err, _ = self.at_work.pop(subject).exception(), self.since.pop(subject)
                 self.note(str(subject), repr(err) if err and not isinstance(err, CommitLost) else "")
-        free = min(BATCH, BATCHES * BATCH - len(self.at_work))
+        lately = clock.now() - SLOW
+        busy = sum(began > lately for began in self.since.values())
+        free = min(BATCH, BATCHES * BATCH - busy, MOST - len(self.at_work))
         claims = await self.engine.store.claim(free) if free else ()
         for claim in claims:
             if claim.subject not in self.at_work:  # its lease may have run out meanwhile
+                self.since[claim.subject] = clock.now()
                 self.at_work[claim.subject] = asyncio.create_task(take(self.engine, claim))
         if not self.at_work:
             return IDLE

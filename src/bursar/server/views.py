@@ -201,8 +201,8 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
         case "settled" if mover is Mover.OPERATOR:
             return "it was settled, and then the chain took a payment back: wait for it, or write it off"
         case "settled":
-            excess = [p for p in b.payments if p.excess and not p.trimmed]
-            return "paid for good" + ("; what came on top is owed to the payer" if excess else "")
+            owed = any(p.excess for p in b.payments)
+            return "paid for good" + ("; what came on top is owed to the payer" if owed else "")
         case _ if mover is Mover.OPERATOR:
             return f"{state}, and then money came: accept it, or give it back"
         case "expired":
@@ -256,7 +256,7 @@ def bars(s: Subject) -> list[tuple[str, str, Fraction, Fraction]]:
     for p in b.payments:
         came = p.standing.fact.money
         if p.here and p.way is not None and came is not None:
-            excess = p.share * Fraction(p.excess, came.minor) if p.excess else Fraction(0)
+            excess = p.share * Fraction(p.excess, p.minor) if p.excess else Fraction(0)
             word = "final" if p.final else p.standing.stands.value
             parts += [(word if p.counts else "not counted", p.share - excess), ("too much", excess)]
     parts.append(("missing", max(Fraction(0), 1 - b.seen)))

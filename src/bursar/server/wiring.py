@@ -37,6 +37,8 @@ ALERTS = {  # (kind, flag) -> when it is an alert; docs/runbook has a page for e
     ("invoice", "short"): alerts.Rule(),
     ("invoice", "overdue"): alerts.Rule(),
     ("invoice", "paid_after_cancel"): alerts.Rule(),
+    ("invoice", "paid_after_expiry"): alerts.Rule(),
+    ("invoice", "unpriced"): alerts.Rule(dwell=600 * SECOND),
     ("invoice", "reorged"): alerts.Rule(latched=True),
     ("invoice", "wrong_asset"): alerts.Rule(),
     ("invoice", "unassigned"): alerts.Rule(),

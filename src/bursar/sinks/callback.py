@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..core.errors import RailDown
@@ -16,5 +17,9 @@ class CallbackSink:
         """Raises RailDown."""
         try:
             await self.call(event)
+        except asyncio.CancelledError as err:
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise  # it is us who are to end, not something that the application had awaited
+            raise RailDown(repr(err)) from err
         except Exception as err:  # the border to code that is not ours: its fault must not stop others' events
             raise RailDown(repr(err)) from err

@@ -89,8 +89,8 @@ def entered(subject: Subject, entries: Entries) -> list[Finding]:
 
 async def last_event(store: Reading, subject: SubjectId) -> Event | None:
     last, after = None, 0
-    while page := await store.events(subject.tenant, after, PAGE, subject):
-        after, last = page[-1]
+    while page := await store.told(subject, after, PAGE):
+        last, after = page[-1], page[-1].version
     return last
 
 

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from .. import invoices
 from ..core.money import Instant, Money
-from ..core.subject import Decision, Status, SubjectId
+from ..core.subject import Decision, Status, Subject, SubjectId
+from ..invoices.commands import ACTS, ActOnInvoice, act
 from ..invoices.spec import Invoice, Way, quote
 from ..rails.sim.chain import Block, Chain, ChainSource, Tx
 from ..rails.sim.world import SECOND, Pause, Trouble
@@ -184,12 +185,15 @@ class Shop:
         """A person, who knows no more than the pages show."""
         to = SubjectId("t", "invoice", dice.choice(list(self.invoices)))
         row = self.world.store.rows.get(to)
-        about = dice.choice(row.status.parts)[0] if row and row.status and row.status.parts else ""
-        name = dice.choice(("accepted", "accepted", "accepted_short", "refunded", "written_off", "cancelled"))
-        self.world.tell(f"operator: {to.id} {name} {about}")
-        self.world.act(
-            to, name, "" if name in ("accepted_short", "cancelled") else about, b"tx" if name == "refunded" else b""
-        )
+        action = dice.choice(list(ACTS))
+        if row is None or row.status is None:
+            return
+        of_one = action not in ("accept_short", "cancel") and row.status.parts
+        about = dice.choice(row.status.parts)[0] if of_one else ""
+        request = ActOnInvoice(action, "as they wish", about, "tx")
+        asked = act(Subject(to, row.version, row.records), request, "operator", "", self.world.now)
+        self.world.tell(f"operator: {to.id} {asked.name} {about}")
+        self.world.act(to, asked.name, about, asked.body)
 
     def price(self, dice: Random) -> None:
         self.world.prices.clear()

@@ -177,7 +177,7 @@ class Treasury:
             ends = expires + LAG + SKEW if expires else EVER
             answers = [r for r in records if isinstance(r, Answer) and r.attempt == attempt.id]
             for r in [r for r in answers if r.n and r.verb is Verb.LOOKUP]:
-                known = max(answers[: r.n], key=lambda a: a.asked)  # the last that the asker knew of
+                known = max(answers[: r.n], key=lambda a: (a.asked, a.n))  # the last that the asker knew
                 soon = known.verb is Verb.LOOKUP and known.asked + leg.PAUSE > r.asked <= ends
                 demand(not soon, subject.id, attempt.id, "is asked about again at", r.asked)
 

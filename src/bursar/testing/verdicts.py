@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from msgspec import Struct
+from msgspec import Struct, json
 
 from ..core.facts import LIVE, Cursor, Fact, Standing, Stands
 from ..core.money import Instant
 from ..core.subject import Decision, Mover, Status, Subject, SubjectId
+from ..invoices.payments import REFUNDED_EXCESS, GivenBack
 from ..invoices.spec import Invoice, Quote, Way, quote_of
 from ..rails.sim.chain import Block, Chain, Tx
 from ..rails.sim.world import LAG, SECOND, SKEW
@@ -205,7 +206,8 @@ class Verdicts:
         ]
         kept = [t for t, _ in there if ("refunded", f"{t.id}:0") not in acts(row)]
         final = sum(x.minor for p in status.postings for x in p.lines if x.account.startswith("received:"))
-        demand(final == sum(t.outs[0][1].minor for t in kept), name, ": ledger holds", final, ", chain", kept)
+        back = sum(trimmed(row).get(f"{t.id}:0", 0) for t in kept)
+        demand(final == sum(t.outs[0][1].minor for t in kept) - back, name, ": ledger holds", final, ", chain", kept)
         demand(status.state in OVER or status.mover is Mover.OPERATOR, name, "ends", status.state)
         asked = status.state == "settled" or not kept or status.mover is Mover.OPERATOR
         demand(asked, name, ": money and nobody told")
@@ -250,6 +252,12 @@ def standing(subject: SubjectId, row: Row) -> dict[str, Standing]:
 
 def facts(row: Row) -> list[Fact]:
     return [r for r in row.records if isinstance(r, Fact)]
+
+
+def trimmed(row: Row) -> dict[str, int]:
+    """What people have given back of payments that were too much."""
+    back = [r for r in row.records if isinstance(r, Decision) and r.name == REFUNDED_EXCESS]
+    return {r.about: sum(json.decode(x.body, type=GivenBack).minor for x in back if x.about == r.about) for r in back}
 
 
 def acts(row: Row) -> set[tuple[str, str]]:

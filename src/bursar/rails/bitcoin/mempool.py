@@ -5,58 +5,73 @@ It knows no keys and makes no facts. A new process begins with nothing, so what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 from msgspec import Struct
 
 from ...core.money import Instant
-from .rpc import BATCH, Node, RpcMoved, RpcUnknown, Tx
+from .rpc import BATCH, Node, RpcMoved, Tx
 
-FETCH = 2_000  # transactions that one read fetches: a full mempool takes a minute of reads
-MOST = 300_000  # ... that may wait: about a kilobyte of memory each
+FETCH = 2_000  # transactions that one read fetches: a full mempool takes minutes of reads
+MOST = 300_000  # ... that are held, about a kilobyte each: of more only the blocks are read
 
 
 class Waiting(Struct):
     tx: Tx
-    first: Instant  # of this run of sightings
-    last: Instant  # when the newest listing with it was asked for
+    first: Instant  # when this run of sightings began
     things: tuple[str, ...]  # the scripts that it pays and the outpoints that it spends
     can_confirm: bool = False  # it could, once: it has been told of
     tried: str = ""  # the tip on which it could not
+    missing: Instant = 0  # when the first listing without it was asked for; 0: it is listed
     gone: Instant = 0  # when it was found to have left
 
 
 class Pool:
-    """`patience`: for how long a transaction may be missing in a listing before it counts as gone."""
+    """`patience`: for how long a transaction must be missing, in listing after listing, before it counts as gone."""
 
     def __init__(self, node: Node, now: Callable[[], Instant], patience: Instant) -> None:
         self.node, self.now, self.patience = node, now, patience
         self.txs: dict[str, Waiting] = {}
-        self.asked: Instant = 0
+        self.asked: Instant = 0  # the newest listing
+        self.received, self.heard = 0, 0  # bytes that the node had had by then, and when they last grew
 
     async def read(self, asked: Instant) -> tuple[str, bool]:
         """The tip that all this waits on; and whether we hold all that waits. Raises RpcUnknown."""
+        broken, self.asked = self.asked < asked - self.patience, 0  # until it is read: what follows may fail
         pool = await self.node.mempool()
+        if 0 < self.received < pool.received:
+            self.heard = asked
+        self.received, self.asked = pool.received, asked
+        self.miss(pool.txids, asked, broken=broken)
         if len(pool.txids) > MOST:
-            raise RpcUnknown(f"{len(pool.txids)} transactions wait in the mempool, more than {MOST}")
-        self.asked = asked
-        for txid in pool.txids & self.txs.keys():
-            known = self.txs[txid]
-            if known.gone or known.last < asked - self.patience:
-                self.txs[txid] = waiting(known.tx, self.now(), asked)
-            known.last = asked
+            return pool.tip, False
         new = list(pool.txids - self.txs.keys())[:FETCH]
         for start in range(0, len(new), BATCH):
             fetched = await self.node.transactions(new[start : start + BATCH])
-            self.txs |= {txid: waiting(tx, self.now(), asked) for txid, tx in fetched.items()}
+            self.txs |= {txid: waiting(tx, self.now()) for txid, tx in fetched.items()}
         return pool.tip, pool.txids <= self.txs.keys()
 
+    def interrupted(self) -> None:
+        """The node did not answer, and may come back without what waited."""
+        self.asked = 0
+
+    def miss(self, listed: Container[str], asked: Instant, *, broken: bool) -> None:
+        """`broken`: nobody looked for a while, and the node may have lost its mempool meanwhile: what is not listed any
+        more is forgotten, for nobody knows whether it has left."""
+        for txid, known in list(self.txs.items()):
+            if txid not in listed:
+                known.missing = known.missing or asked
+                if broken and not known.gone:
+                    del self.txs[txid]
+            elif known.missing:
+                self.txs[txid] = waiting(known.tx, self.now())
+
     def listed(self) -> Iterator[Waiting]:
-        return (w for w in self.txs.values() if w.last == self.asked)
+        return (w for w in self.txs.values() if not w.missing)
 
     def missing(self) -> list[Waiting]:
         """What has left: only a whole read says so."""
-        return [w for w in self.txs.values() if w.last < self.asked - self.patience]
+        return [w for w in self.txs.values() if w.gone or w.missing and w.missing < self.asked - self.patience]
 
     def forget(self, txid: str) -> None:
         self.txs.pop(txid, None)
@@ -82,7 +97,7 @@ class Pool:
         while to_see:
             for outpoint in to_see.pop().inputs:
                 parent = self.txs.get(outpoint[:64])
-                if parent is None or parent.last < self.asked:
+                if parent is None or parent.missing:
                     out.add(outpoint)
                 elif parent.tx.txid not in seen:
                     seen.add(parent.tx.txid)
@@ -90,5 +105,5 @@ class Pool:
         return out
 
 
-def waiting(tx: Tx, now: Instant, asked: Instant) -> Waiting:
-    return Waiting(tx, now, asked, (*(output.script for output in tx.outputs), *tx.inputs))
+def waiting(tx: Tx, now: Instant) -> Waiting:
+    return Waiting(tx, now, (*(output.script for output in tx.outputs), *tx.inputs))

@@ -84,6 +84,7 @@ class Block(Struct, frozen=True):
 class Mempool(Struct, frozen=True):
     tip: str  # hash of the block that was the best one before and after the reading
     txids: frozenset[str]
+    received: int  # bytes that the node has had from its peers since it was started
 
 
 class _Fault(Struct):
@@ -153,6 +154,10 @@ class _Pool(Struct):
     loaded: bool = True  # False while Core reads what had waited when it was stopped; btcd forgets that and is silent
 
 
+class _Totals(Struct):
+    totalbytesrecv: _Count
+
+
 class _Coin(Struct):
     value: Decimal
 
@@ -167,16 +172,21 @@ class Node:
 
     def __init__(self, url: str, timeout_seconds: int = 30, transport: httpx.AsyncBaseTransport | None = None) -> None:
         try:
-            self._url = httpx.URL(url)
+            address = httpx.URL(url)
         except httpx.InvalidURL:
-            raise ValueError("a node's address looks like http://user:password@127.0.0.1:8332") from None
-        if self._url.scheme not in ("http", "https") or not self._url.host:
+            address = httpx.URL("")
+        if address.scheme not in ("http", "https") or not address.host:
             raise ValueError("a node's address looks like http://user:password@127.0.0.1:8332")
+        self._url = address.copy_with(userinfo=b"")  # httpx writes it into the application's log
         self._timeout = timeout_seconds
         # What the environment says of proxies is not for us: the password would travel through them. Without TLS there
         # is nothing to verify, and loading certificates takes longer than many requests.
         self._client = httpx.AsyncClient(
-            timeout=timeout_seconds, transport=transport, trust_env=False, verify=self._url.scheme == "https"
+            auth=(address.username, address.password),
+            timeout=timeout_seconds,
+            transport=transport,
+            trust_env=False,
+            verify=address.scheme == "https",
         )
 
     async def close(self) -> None:
@@ -226,15 +236,16 @@ class Node:
         yet read back all that waited before it was started. Waiting does not mean that it can still confirm: btcd keeps
         what a block has made impossible."""
         best: tuple[str, tuple[object, ...]] = ("getbestblockhash", ())
-        info, first, listed, last = await self._exchange(
-            [("getmempoolinfo", ()), best, ("getrawmempool", (False,)), best]
+        info, totals, first, listed, last = await self._exchange(
+            [("getmempoolinfo", ()), ("getnettotals", ()), best, ("getrawmempool", (False,)), best]
         )
         tip = self._read(_Hash, "getbestblockhash", first)
         if tip != self._read(_Hash, "getbestblockhash", last):
             raise RpcMoved("the tip moved while the mempool was read")
         if not self._read(_Pool, "getmempoolinfo", info).loaded:
             raise RpcUnknown("the node is still reading its mempool from disk")
-        return Mempool(tip, frozenset(self._read(list[_Hash], "getrawmempool", listed)))
+        received = self._read(_Totals, "getnettotals", totals).totalbytesrecv
+        return Mempool(tip, frozenset(self._read(list[_Hash], "getrawmempool", listed)), received)
 
     async def transactions(self, txids: Sequence[str]) -> dict[str, Tx]:
         """Those of at most BATCH that wait in the mempool now: one that is in a block, or unknown, is left out."""

@@ -25,7 +25,8 @@ WIDTH = 10  # blocks in one turn
 STRIDE = 500  # hashes in one request of a scan
 STALE = 24  # times what a block takes: older than that, the node is cut off
 SKEW = 2 * SECOND  # that the clocks of two of us may be apart
-KEEP = 60 * SECOND  # that "gone" is said again, in case that a commit was lost
+DEAF = 180 * SECOND  # without a byte from its peers, who ping each other every two minutes: the node is cut off
+KEEP = 3_600 * SECOND  # that "gone" is said again, in case that a commit was lost
 TRIES = 3
 
 
@@ -47,6 +48,7 @@ class BitcoinSource:
             except RpcMoved as err:
                 reason = err.reason
             except RpcUnknown as err:
+                self.pool.interrupted()
                 return Unknown(err.reason)
         return Unknown(reason)
 
@@ -82,7 +84,7 @@ class BitcoinSource:
         watermark = cursor.watermark
         if whole and waits_on in (trail[-1], *ahead):
             found += self.left(keys, branch)
-            if tip.headers <= tip.height:
+            if tip.headers <= tip.height and self.hears(asked):
                 watermark = max(watermark, asked - self.delay)
         to = Cursor(base + len(ahead), (*trail, *ahead)[-TRAIL:], branch, watermark)
         return Batch(to, tuple(found), base if base < cursor.position else None)
@@ -144,6 +146,11 @@ class BitcoinSource:
             base, trail = base - len(trail) + kept, trail[:kept]
             ahead = await self.node.hashes(base + 1, min(base + WIDTH, tip.height))
         return base, trail, ahead
+
+    def hears(self, asked: Instant) -> bool:
+        """A node that is cut off shows an unchanged chain and mempool for hours: its silence is not the rail's."""
+        alone = self.chain.block_seconds == 1  # a chain for tests, whose node has no peers
+        return alone or self.pool.heard > asked - DEAF
 
     def not_pruned(self, height: int, tip: Tip) -> None:
         if height < tip.pruned_below:

@@ -7,6 +7,7 @@ arrival: no layer below repeats or redirects a request."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -103,6 +104,8 @@ class LnbitsExecutor:
         if not isinstance(wallet, tuple):
             return wallet
         id, balance = wallet
+        if not await self.shows(id):
+            return Rejected("the key does not show the wallet's payments: nobody could find out about this one", True)
         status, body = await self.get("/api/v1/payments/fee-reserve", invoice=invoice.text)
         most = body.get("fee_reserve") if status == 200 and isinstance(body, dict) else None
         if not isinstance(most, int):
@@ -121,10 +124,11 @@ class LnbitsExecutor:
         what = json.decode(attempt.prepared.payload, type=Payload)
         wish = {"out": True, "bolt11": what.bolt11, "extra": {"bursar": what.key}}
         try:
-            response = await self.client.post("/api/v1/payments", json=wish)
+            async with asyncio.timeout(self.account.timeout_seconds):
+                response = await self.client.post("/api/v1/payments", json=wish)
         except (httpx.ConnectError, httpx.ConnectTimeout) as err:
             return Rejected(f"no connection, nothing was sent: {type(err).__name__}")
-        except httpx.HTTPError as err:
+        except (httpx.HTTPError, TimeoutError) as err:
             raise RailDown(f"no answer to a payment: {type(err).__name__}") from err
         return outcome(response.status_code, body_of(response), what)
 
@@ -133,11 +137,17 @@ class LnbitsExecutor:
         what, asked = json.decode(attempt.prepared.payload, type=Payload), self.now()
         status, body = await self.get(f"/api/v1/payments/{what.hash}")
         found = finding(status, body, what, asked)
-        if isinstance(found, Absent) and found.why == "not found":  # is the key still that wallet's?
-            wallet = await self.wallet()
-            if not isinstance(wallet, tuple) or wallet[0] != what.wallet:
-                return Unknown("the key does not show the wallet that was asked to pay")
+        if isinstance(found, Absent) and found.why == "not found" and not await self.shows(what.wallet):
+            return Unknown("the key does not show the wallet that was asked to pay")
         return found
+
+    async def shows(self, wallet: str) -> bool:
+        """Whether this key is that wallet's and sees its payments: LNbits says "not found" of all that it does not."""
+        status, body = await self.get("/api/v1/payments", limit="1")
+        match body:
+            case [{"wallet_id": str(id)}, *_] if status == 200:
+                return id == wallet
+        return False
 
     async def wallet(self) -> tuple[str, int] | Rejected | Unknown:
         """Its id, and its balance in millisatoshi."""
@@ -156,8 +166,9 @@ class LnbitsExecutor:
     async def get(self, path: str, **query: str) -> tuple[int, Any]:
         """Raises RailDown."""
         try:
-            response = await self.client.get(path, params=query)
-        except httpx.HTTPError as err:
+            async with asyncio.timeout(self.account.timeout_seconds):  # httpx counts from byte to byte
+                response = await self.client.get(path, params=query)
+        except (httpx.HTTPError, TimeoutError) as err:
             raise RailDown(f"no answer from the wallet: {type(err).__name__}") from err
         return response.status_code, body_of(response)
 
@@ -166,7 +177,7 @@ def body_of(response: httpx.Response) -> Any:
     """None where it is not JSON."""
     try:
         return json.decode(response.content)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

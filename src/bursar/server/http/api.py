@@ -13,10 +13,10 @@ from msgspec import Struct
 
 from ...balances import EnterBalance
 from ...core.subject import Mover, SubjectId
-from ...invoices.commands import CreateInvoice
+from ...invoices.commands import ActOnInvoice, CreateInvoice
 from ...payouts.commands import ActOnPayout, CreatePayout
 from .. import encode, views
-from ..commands import SYSTEM, ActOnInvoice, ClearAlert, Page, Rebase
+from ..commands import SYSTEM, ClearAlert, Page, Rebase
 from ..keys import KeyView
 from ..wiring import Bursar
 from .auth import Asker, House, Logins

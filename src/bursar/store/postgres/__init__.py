@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from msgspec import json
+from msgspec.structs import asdict
 from psycopg import errors
 from psycopg_pool import AsyncConnectionPool
 
@@ -220,13 +221,11 @@ class PostgresStore:
         params = {"tenant": tenant, "kind": kind, "movers": wanted, "before": before}
         return await self.read(LISTED, (query("page", min(limit, PAGE)), params))
 
-    async def events(
-        self, tenant: str, after: int, limit: int, of: SubjectId | None = None
-    ) -> Sequence[tuple[int, Event]]:
-        params: dict[str, object] = {"tenant": tenant, "after": after}
-        if of:
-            params |= {"of_tenant": of.tenant, "kind": of.kind, "id": of.id}
-        page = query("events_of" if of else "events", min(limit, PAGE)), params
+    async def told(self, subject: SubjectId, after: int, limit: int) -> Sequence[Event]:
+        return await self.read(EVENTS, (query("told", min(limit, PAGE)), {"after": after, **asdict(subject)}))
+
+    async def events(self, tenant: str, after: int, limit: int) -> Sequence[tuple[int, Event]]:
+        page = query("events", min(limit, PAGE)), {"tenant": tenant, "after": after}
         return await self.read(NUMBERED, alone("numbers"), (query("number"), {}), page)
 
     async def cursors(self) -> Mapping[str, Cursor]:

@@ -15,7 +15,7 @@ from msgspec.structs import asdict
 from ...core.facts import Cursor, Fact, Rollback
 from ...core.ledger import RESERVED, Overdrawn
 from ...core.money import Instant
-from ...core.ports import Advance, Commit, Conflict, Event, Write
+from ...core.ports import Advance, Commit, Conflict, Event, Write, reserves
 from ...core.steps import NOW, Due
 from ...core.subject import STORE, Evidence, Record, Report, Spec, Status, SubjectId, essence, key
 
@@ -111,8 +111,10 @@ class Rows:
             if watch.rail == STORE:
                 self.locks[stripe(watch.key)] = True
         for o, line in enumerate(w.transfers):
-            holder = line.account.removesuffix(RESERVED)
-            nouns["transfers"].append({"u": u, "o": o, "tenant": s.tenant, "holder": holder, **asdict(line)})
+            holder, asks = line.account.removesuffix(RESERVED), reserves(w)
+            nouns["transfers"].append(
+                {"u": u, "o": o, "tenant": s.tenant, "holder": holder, "asks": asks, **asdict(line)}
+            )
             self.locks[f"available/{s.tenant}/{holder}/{line.asset}"] = True
         if w.event:
             of, report = str(s), text(report_of(w.event))

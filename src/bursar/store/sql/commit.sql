@@ -69,10 +69,10 @@ called as materialized (
 -- when transfers
 lines as materialized (
   select w.sk, w.c, i.* from json_to_recordset(%(transfers)s::json) as i(u int, o int, tenant text, posting text,
-    account text, holder text, asset text, minor numeric) join w using (u)),
+    account text, holder text, asset text, minor numeric, asks boolean) join w using (u)),
 held as materialized (
-  select c, tenant, holder, asset, sum(minor) as delta, min(o) filter (where account <> holder and minor < 0) as o,
-    sum(-minor) filter (where account <> holder and minor < 0) as asked
+  select c, tenant, holder, asset, sum(minor) as delta, min(o) filter (where asks and account <> holder and minor < 0) as o,
+    sum(-minor) filter (where asks and account <> holder and minor < 0) as asked
   from lines group by c, tenant, holder, asset),
 weighed as materialized (
   select h.*, sum(least(delta, 0)) over same as worst, count(*) over same as sharing,

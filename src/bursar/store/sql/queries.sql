@@ -76,12 +76,11 @@ select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), 
    order by number limit :limit) x cross join lateral (
   select body from events e where e.sk = x.sk and e.version = x.version offset 0) e
 
--- name: events_of
-select coalesce(json_agg(json_build_array(x.number, e.body) order by x.number), '[]')::text from (
-  select n.number, n.sk, n.version from subjects s join numbered n using (sk)
-   where s.tenant = %(of_tenant)s and s.kind = %(kind)s and s.id = %(id)s and n.tenant = %(tenant)s
-     and n.number > %(after)s order by n.number limit :limit) x cross join lateral (
-  select body from events e where e.sk = x.sk and e.version = x.version offset 0) e
+-- name: told
+select coalesce(json_agg(x.body order by x.version), '[]')::text from (
+  select e.version, e.body from subjects s join events e using (sk)
+   where s.tenant = %(tenant)s and s.kind = %(kind)s and s.id = %(id)s and e.version > %(after)s
+   order by e.version limit :limit) x
 
 -- name: find
 select coalesce(json_agg(json_build_object('tenant', s.tenant, 'kind', s.kind, 'id', s.id)

@@ -20,7 +20,7 @@ from ...core.money import Instant
 from ...core.outcomes import Unknown
 from ...core.ports import Advance, Commit
 from ...core.subject import SubjectId
-from ...engine.observe import rebase
+from ...engine.observe import rebased
 from .rail_harness import Follower as Follower
 from .rail_harness import Harness as Harness
 from .rail_harness import Payment as Payment
@@ -102,7 +102,7 @@ async def forked_below_the_trail(h: Harness) -> None:
     lost = replace(here, trail=tuple(hash[::-1] for hash in here.trail))
     await follower.store.commit(Commit(advance=Advance(h.rail, here, lost)))
     assert isinstance(await follower.observer.turn(), Unknown)
-    assert isinstance(await rebase(follower.store, h.rail, before.position - 1), int)
+    await follower.store.commit(Commit(advance=rebased(h.rail, lost, before.position - 1)))
     assert await follower.stands(subject, payment) is Stands.ADRIFT
     await follower.catch_up()
     assert (await follower.included(subject, payment)).place != before

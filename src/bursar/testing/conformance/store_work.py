@@ -12,6 +12,8 @@ from ...core.steps import Due, at, at_available, at_position, at_watermark
 from ...core.subject import Decision, Mover, Name, Report, Spec, Subject, SubjectId
 from .stand import OTHER, SPEC, A, B, C, Stand, fact, moving, status
 
+ATTEMPT = Attempt("pay/1", "pay", "bank", "key", Prepared("\0 é €", Terms(), "res", 9), 10, 11)
+
 
 # -- Work: claims -----------------------------------------------------------------------------
 async def nobody_wrote_to_it_yet(s: Stand) -> None:
@@ -50,7 +52,7 @@ async def a_claim_that_is_over_sleeps(s: Stand) -> None:
 
 # -- Work: records ----------------------------------------------------------------------------
 async def records_come_back_as_they_were_written_and_in_their_order(s: Stand) -> None:
-    attempt = Attempt("pay/1", "pay", "bank", "key", Prepared("\0 é €", Terms(), "res", 9), 10, 11)
+    attempt = ATTEMPT
     decision = Decision("held", "pay/1", "me", "why", 5, 2, (("chain", 1, 2),), b"\x00", "c1")
     answer = Answer("pay/1", 0, Verb.SUBMIT, 5, Done("ref", 3))
     report = Report("t/invoice/x", 3, "open", Mover.RAIL, frozenset({"b", "a"}), 4)
@@ -204,8 +206,8 @@ async def money_that_becomes_available_wakes_who_waits_for_it(s: Stand) -> None:
 async def a_reservation_that_would_overdraw_is_refused_and_a_move_never(s: Stand) -> None:
     await s.write(A, SPEC, status=moving(10))
     asked = moving(7, "wallet:x.reserved", "payee.reserved")
-    assert await s.write(B, SPEC, status=asked) == 1
-    assert await s.write(C, SPEC, status=asked) == Overdrawn("wallet:x", "BTC", 7)
+    assert await s.write(B, SPEC, ATTEMPT, status=asked) == 1
+    assert await s.write(C, SPEC, ATTEMPT, status=asked) == Overdrawn("wallet:x", "BTC", 7)
     assert await s.load(C) == Subject(C)
     sums = {
         ("wallet:x", "BTC"): 10,
@@ -220,12 +222,20 @@ async def a_reservation_that_would_overdraw_is_refused_and_a_move_never(s: Stand
     assert (await s.store.sums("t", ["wallet:x"]))["wallet:x", "BTC"] == -89
 
 
+async def what_became_of_an_old_attempt_is_never_refused(s: Stand) -> None:
+    await s.write(A, SPEC, status=moving(5))
+    again = moving(7, "wallet:x.reserved", "payee.reserved")
+    assert await s.write(B, SPEC, ATTEMPT, status=again) == Overdrawn("wallet:x", "BTC", 7)
+    assert await s.write(B, SPEC, fact("proof"), status=again) == 1
+    assert (await s.store.sums("t", ["wallet:x.reserved"]))["wallet:x.reserved", "BTC"] == -7
+
+
 async def of_many_reservations_at_once_as_many_pass_as_there_is_money(s: Stand) -> None:
     await s.write(A, SPEC, status=moving(35))
     asked = moving(10, "wallet:x.reserved", "payee.reserved")
     entry = transfers((), asked.postings)
     many = [SubjectId("t", "payout", f"n{n}") for n in range(9)]
-    answers = await asyncio.gather(*(s.commit(Write(x, (SPEC,), 0, asked, entry)) for x in many))
+    answers = await asyncio.gather(*(s.commit(Write(x, (SPEC, ATTEMPT), 0, asked, entry)) for x in many))
     assert sorted(map(str, answers)) == ["1"] * 3 + [str(Overdrawn("wallet:x", "BTC", 10))] * 6
     assert (await s.store.sums("t", ["wallet:x.reserved"]))["wallet:x.reserved", "BTC"] == -30
 

@@ -157,7 +157,7 @@ class Fault:
     """What goes wrong at the n-th call of this name, counted from 1."""
 
     kind: Kind
-    call: Literal["pay", "payment", "wallet", "fee-reserve"]
+    call: Literal["pay", "payment", "wallet", "payments", "fee-reserve"]
     number: int
     seconds: int = 0
 
@@ -192,7 +192,7 @@ class Row:
         }
 
 
-Reply = tuple[int, dict[str, Any]]
+Reply = tuple[int, Any]
 
 
 class FakeLnbits(httpx.AsyncBaseTransport):
@@ -277,6 +277,8 @@ class FakeLnbits(httpx.AsyncBaseTransport):
             return "pay", lambda: self.pay(key, wish)
         if path == "/api/v1/wallet":
             return "wallet", lambda: self.wallet(key)
+        if path == "/api/v1/payments":
+            return "payments", lambda: self.payments(key)
         if path == "/api/v1/payments/fee-reserve":
             msat = int(read(request.url.params["invoice"]).amount_msat or 0)
             return "fee-reserve", lambda: (200, {"fee_reserve": reserve(msat)})
@@ -284,7 +286,7 @@ class FakeLnbits(httpx.AsyncBaseTransport):
 
     def wallet(self, key: str) -> Reply:
         match key:
-            case "admin-key":
+            case "admin-key" | "send-key":
                 return 200, {"name": "w", "id": "wallet-1", "balance": self.available_msat}
             case "invoice-key":
                 return 200, {"name": "w", "balance": self.available_msat}
@@ -292,8 +294,20 @@ class FakeLnbits(httpx.AsyncBaseTransport):
                 return 200, {"name": "another", "id": "wallet-2", "balance": 0}
         return 404, {"detail": "Wallet not found."}
 
+    def payments(self, key: str) -> Reply:
+        """The newest one: what it was funded with is older than all. A key of a wallet that is shared for sending only
+        sees none, and of each it hears that it does not exist."""
+        match key:
+            case "admin-key" | "invoice-key":
+                return 200, [[row.json() for row in self.rows.values()][-1] if self.rows else {"wallet_id": "wallet-1"}]
+            case "other-key":
+                return 200, [{"wallet_id": "wallet-2"}]
+            case "send-key":
+                return 200, []
+        return self.wallet(key)
+
     def pay(self, key: str, wish: dict[str, Any]) -> Reply:
-        if key != "admin-key":
+        if key not in ("admin-key", "send-key"):
             known = key == "invoice-key"
             return (403, {"detail": "Invoice (or Admin) key required."}) if known else self.wallet(key)
         try:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.harness.service import BANK, CHAIN, FOREIGN, WAY, House, house
 
+from bursar.core.errors import CommitLost, Unusable
 from bursar.core.subject import Decision, SubjectId
 
 pytestmark = pytest.mark.anyio
@@ -131,9 +132,11 @@ async def test_invoices_that_make_no_sense(tmp_path: Path) -> None:
 
 
 async def test_more_decimals_than_the_rail_moves(tmp_path: Path) -> None:
-    """A price in the asset itself that no payment could hit exactly is rounded up to the rail's step, and said so."""
+    """No payment could hit it exactly; of a price in another asset what is due is rounded up."""
     async with house(tmp_path) as it:
-        fine = await it.invoice(price={"asset": "BTC", "value": "0.000000011"})
+        body = {"price": {"asset": "BTC", "value": "0.000000011"}, "ways": [WAY]}
+        assert "finer" in (await refused(it, 422, "POST", "/v1/invoices", json=body))["detail"]
+        fine = await it.invoice(price={"asset": "EUR", "value": "0.001"})
         assert fine["ways"][0]["expected"]["value"] == "0.00000002"
         paying = {"rail": BANK, "to": "payee", "amount": {"asset": "BTC", "value": "0.000000000001"}}
         assert "11 decimals" in (await refused(it, 422, "POST", "/v1/payouts", json=paying))["detail"]
@@ -207,7 +210,7 @@ async def test_acts_on_an_invoice(tmp_path: Path) -> None:
         path = f"/v1/invoices/{made['id']}/actions"
         await refused(it, 400, "POST", path, json={"action": "burn", "reason": "x"})
         await refused(it, 400, "POST", path, json={"action": "cancel"})
-        assert "reason" in (await refused(it, 409, "POST", path, json={"action": "cancel", "reason": " "}))["detail"]
+        assert "reason" in (await refused(it, 422, "POST", path, json={"action": "cancel", "reason": " "}))["detail"]
         await refused(it, 409, "POST", path, json={"action": "accept", "reason": "x", "payment": "none"})
         key = {"Idempotency-Key": "act-1"}
         answers = [await it.http.post(path, json={"action": "cancel", "reason": "sold"}, headers=key) for _ in range(2)]
@@ -221,6 +224,9 @@ async def test_acts_on_an_invoice(tmp_path: Path) -> None:
         assert "transaction" in (await refused(it, 409, "POST", path, json=refund))["detail"]
         done = (await it.http.post(path, json=refund | {"txid": "tx-back"})).json()
         assert done["mover"] == "nobody" and done["payments"][0]["refunded"]
+        assert (done["ways"][0]["uri"], done["ways"][0]["due"]["value"]) == (None, "0")  # nobody is led to pay again
+        again = {"action": "accept", "reason": "x", "payment": late["payments"][0]["id"]}
+        assert "given back" in (await refused(it, 409, "POST", path, json=again))["detail"]
 
 
 async def test_a_payout_is_paid_once(tmp_path: Path) -> None:
@@ -282,6 +288,8 @@ PAYOUTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "zero": (422, "greater than zero", {"amount": {"asset": "BTC", "value": "0"}}),
     "negative": (422, "not a decimal", {"amount": {"asset": "BTC", "value": "-0.1"}}),
     "foreign payee": (422, "no payee", {"to": "somebody"}),
+    "more than there can be": (422, "than there can be", {"amount": {"asset": "BTC", "value": "99999999"}}),
+    "a fee beyond everything": (422, "than there can be", {"fee_limit": "9" * 30}),
     "negative fee": (422, "not a decimal", {"fee_limit": "-1"}),
     "patience": (422, "patience_seconds", {"patience_seconds": 59}),
     "unknown field": (400, "memo", {"memo": "x"}),
@@ -315,13 +323,16 @@ async def test_a_payout_that_is_asked_for_again_when_its_invoice_has_expired(tmp
         await refused(it, 422, "POST", "/v1/payouts", json=body)
 
 
-async def test_a_slow_rail_holds_up_nobody_else(tmp_path: Path) -> None:
+async def test_a_slow_rail_holds_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many payouts as can be at work wait for it."""
+    monkeypatch.setattr("bursar.server.shell.BATCH", 2)
     async with house(tmp_path) as it:
-        it.world.rail.slow = 3
-        await it.fund("1")
+        it.world.rail.slow = 6
+        await it.fund("3")
         body = {"rail": BANK, "to": "payee-1", "amount": {"asset": "BTC", "value": "0.5"}}
-        await it.http.post("/v1/payouts", json=body)
-        await it.soon(lambda: it.world.rail.sent)
+        for _ in range(4):
+            await it.http.post("/v1/payouts", json=body)
+        await it.soon(lambda: it.world.rail.sent == 4)
         made = await it.invoice()
         it.world.pay(made["ways"][0]["address"], "0.5")
         await it.until(f"/v1/invoices/{made['id']}", seconds=2, share_seen="1")
@@ -392,3 +403,26 @@ async def test_a_rail_is_read_anew_where_a_person_says_so(tmp_path: Path) -> Non
         for wrong, status in (({"above": 9}, 422), ({"above": 0}, 422), ({"reason": " "}, 409)):
             await refused(it, status, "POST", path, json=act | wrong)
         await refused(it, 404, "POST", "/v1/sources/moon/rebase", json=act)
+
+
+async def test_a_database_that_can_not_be_used_is_nobodys_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dead(*_: object) -> Any:
+        raise Unusable("PostgreSQL does not answer", "Start it again.")
+
+    async def cut(*_: object) -> Any:
+        raise CommitLost("the connection is gone")
+
+    async with house(tmp_path) as it:
+        body = {"price": PRICE, "ways": [WAY], "external_id": "order-1"}
+        monkeypatch.setattr(it.store, "commit", cut)
+        answer = await it.http.post("/v1/invoices", json=body)
+        assert answer.status_code == 503 and "ask again" in answer.json()["hint"]
+        monkeypatch.undo()
+        assert (await it.http.post("/v1/invoices", json=body)).status_code == 201
+        monkeypatch.setattr(it.store, "cursors", dead)
+        for path in ("/readyz", "/v1/sources"):
+            answer = await it.http.get(path)
+            assert answer.status_code == 503 and "does not answer" in answer.json()["detail"]
+        monkeypatch.undo()

@@ -41,6 +41,24 @@ def test_the_example_parses_when_uncommented_and_names_every_setting() -> None:
     assert settings(Config) <= named
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("tenant = 'system'", "tenant"),
+        ("tenant = 'a b'", "tenant"),
+        ("[http]\nport = 99999", "99999"),
+        ("[database]\nurl = 'emdedded'", "emdedded"),
+        ("[rails.'bitcoin:regtest']\nblind_after_seconds = -5", "blind_after_seconds"),
+        ("[rails.'cardano:mainnet']\nassets = { USDM = { id = 'x', decimals = -2 } }", "decimals"),
+        ("[sinks.log]\njsonl = '/'", "folder"),
+        ("[prices]\nfixed = { 'BTC/EUR' = '0' }", "makes no sense"),
+    ],
+)
+def test_what_can_not_be_meant(text: str, word: str) -> None:
+    with pytest.raises(Explained, match=word):
+        parse(text)
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "a"])
 def test_a_port_that_is_none(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURSAR_PORT", port)
@@ -54,8 +72,10 @@ def test_prices_that_can_not_be_read_are_missing_and_never_zero(tmp_path: Path) 
     assert prices.now() == {"BTC/EUR": "60000"}
     file.write_text('"ADA/EUR" = "0.30"\n')
     assert prices.now() == {"BTC/EUR": "60000", "ADA/EUR": "0.30"}
+    assert not prices.trouble
     for nonsense in ('"ADA/EUR" = "0"\n', '"ADA/EUR" = \n', '"ADA/EUR" = "nan"\n', '"ADA/EUR" = "1/0"\n'):
         file.write_text(nonsense)
         assert prices.now() == {"BTC/EUR": "60000"}, nonsense
+        assert "prices.toml" in prices.trouble
     file.write_text('"ADA/EUR" = "0.31"\n')
     assert prices.now()["ADA/EUR"] == "0.31"

@@ -74,6 +74,9 @@ def test_the_demo(tmp_path: Path, database: str) -> None:
         began = time.monotonic()
         demo.said("SETTLED", 30)
         settled = time.monotonic() - began
+        env = {**os.environ, "BURSAR_PORT": free_port()}
+        second = subprocess.run([*BURSAR, "demo"], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30)
+        assert second.returncode == 1 and "another Bursar uses" in second.stderr  # and it has taken nothing away
         base = f"http://127.0.0.1:{demo.port}"
         with httpx.Client(base_url=base, trust_env=False) as http:
             assert http.get("/livez").json() == {"status": "alive"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.harness.service import House, house
+from tests.harness.service import CHAIN, House, house
 
 from bursar.server.http.auth import Caller
 
@@ -120,3 +120,6 @@ async def test_no_link_leads_nowhere(tmp_path: Path) -> None:
             todo += links - {*seen, *todo}
         assert "1.5 BTC</span> available" in seen["/"]
         assert {"paid_after_cancel", "blind"} <= {path.split("/")[4] for path in seen if "/alert/" in path}
+        said = {"alert": f"blind/source/{CHAIN}", "reason": "this rail is no more"}
+        cleared = await it.http.post("/v1/alerts/clear", json=said)
+        assert cleared.status_code == 200 and cleared.json()["state"] == "cleared"

@@ -206,6 +206,25 @@ async def test_an_application_embeds_it(tmp_path: Path) -> None:
     assert asyncio.all_tasks() == before
 
 
+async def test_a_task_that_the_application_cancelled_ends_no_loop(tmp_path: Path) -> None:
+    got, told = list[Event](), list[Event]()
+
+    async def call(event: Event) -> None:
+        got.append(event)
+        if len(got) == 1:
+            task = asyncio.create_task(asyncio.sleep(9))
+            task.cancel()
+            await task
+        told.append(event)
+
+    async with house(tmp_path) as it:
+        it.bursar.tell("app", call)
+        await it.listen("app")
+        await settle(it, 1)
+        await it.soon(lambda: any(e.state == "settled" for e in told))
+    assert got[0].id in {e.id for e in told}
+
+
 async def test_a_line_is_on_disk_before_it_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced = list[int]()
     monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_size))

@@ -14,7 +14,7 @@ import pytest
 from psycopg import errors
 from tests.harness import postgres
 
-from bursar.core.errors import CommitLost, Explained
+from bursar.core.errors import CommitLost, Explained, Unusable
 from bursar.core.facts import Cursor, Fact, Place, Watch
 from bursar.core.ledger import Line, Posting, transfers
 from bursar.core.money import Money
@@ -25,7 +25,7 @@ from bursar.engine.intake import command
 from bursar.engine.reconcile import Engine
 from bursar.store import embedded
 from bursar.store.doctor import examine, replay_verify
-from bursar.store.postgres import PostgresStore, migrate
+from bursar.store.postgres import PostgresStore, lost, migrate
 from bursar.store.postgres.batches import Batches
 
 KILLS = int(os.environ.get("BURSAR_KILLS", "20"))
@@ -284,6 +284,11 @@ def test_a_hundred_passes_cost_few_trips() -> None:
             assert answers == [1] * 100 and trips == 2
 
     asyncio.run(scene())
+
+
+def test_of_a_full_disk_it_is_certain_that_nothing_was_written() -> None:
+    assert isinstance(lost(errors.DiskFull("no space left on device")), Unusable)
+    assert isinstance(lost(errors.AdminShutdown("terminating connection")), CommitLost)
 
 
 # -- roles -------------------------------------------------------------------------------------

@@ -187,7 +187,7 @@ def over(s: Subject, b: Book, seen: Seen, dues: tuple[Due, ...]) -> Step:
         if fresh is None:
             return Wait((*dues, at(seen.now + PRICE_PAUSE)))
         return Decide("quote", reason="the last quote is over, nothing was paid", body=json.encode(fresh))
-    return Decide(EXPIRED, reason=f"all that had arrived by {b.deadline} is recorded")
+    return Decide(EXPIRED, reason="the rails were read past the deadline, and nothing had come in time")
 
 
 def admit(s: Subject, record: Spec | Decision) -> Refused | None:
@@ -225,7 +225,7 @@ def admit(s: Subject, record: Spec | Decision) -> Refused | None:
             excess = payment.excess if payment and payment.final and payment.here else 0
             return None if 0 < given.minor == excess else Refused("of this payment nothing that is final is too much")
         case "accepted_short":
-            fits = 0 < b.seen < b.enough and record.body.decode() == str(b.seen)
+            fits = not s.decisions(SETTLED) and 0 < b.seen < b.enough and record.body.decode() == str(b.seen)
             return None if fits else Refused("nothing that counts is here, or it is not short")
     known = "accepted, accepted_short, refunded, refunded_excess, written_off, cancelled"
     return Refused(f"no act {record.name}: there are {known}")
@@ -235,6 +235,8 @@ def accept(payment: Payment | None, *, over: bool) -> Refused | None:
     """`over`: after such a word what is in time (its block came back) needs a person's word too."""
     if payment is None or payment.way is None:
         return Refused("it is in an asset that the invoice has no price for: give it back")
+    if payment.accepted or payment.refunded:
+        return Refused("it has been accepted or given back already")
     return None if payment.late or payment.before or over else Refused("it counts already")
 
 

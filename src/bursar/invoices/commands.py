@@ -9,7 +9,7 @@ from msgspec import Struct, json
 
 from ..core.errors import Invalid
 from ..core.facts import Cursor
-from ..core.money import Amount, Instant
+from ..core.money import Amount, Instant, minor_of
 from ..core.subject import Decision, Subject
 from .payments import ACCEPTED, ACCEPTED_SHORT, REFUNDED, REFUNDED_EXCESS, WRITTEN_OFF, GivenBack, book
 from .spec import PRESETS, Invoice, Way, check, quote
@@ -71,8 +71,10 @@ ACTS: dict[Act, str] = {
 
 
 def act(s: Subject, request: ActOnInvoice, actor: str, command: str, now: Instant) -> Decision:
-    """With what it rests on: how much of the price was seen, how much is given back. Whether it may be is the
-    controller's `admit` to say."""
+    """With what it rests on: how much of the price was seen, how much is given back. Raises Invalid; whether it may be
+    is the controller's `admit` to say."""
+    if not request.reason.strip():
+        raise Invalid("an act needs a reason", "it is kept with the invoice")
     b, body = book(s), request.txid.encode()
     if request.action == "accept_short":
         body = str(b.seen).encode()
@@ -87,7 +89,10 @@ def asked(request: CreateInvoice, offers: Mapping[str, Offer]) -> list[tuple[Off
     if isinstance(request.ways, str):
         if request.ways != "all":
             raise Invalid('ways is "all" or a list', 'for example ["BTC@bitcoin:regtest"]')
-        return [(offer, None) for offer in offers.values() if offer.derive]
+        able = [(offer, None) for offer in offers.values() if offer.derive]
+        if not able:
+            raise Invalid("no configured way can derive an address", "configure a rail with an xpub, or name a way")
+        return list(able)
     out = []
     for want in request.ways:
         way, address = (want, None) if isinstance(want, str) else (want.way, want.address)
@@ -128,6 +133,11 @@ def declare(
     except ValueError as err:
         raise Invalid(str(err)) from err
     for offer, _ in ways:
+        if offer.asset == invoice.price_asset:
+            try:
+                minor_of(invoice.price_value, offer.scale, offer.step)
+            except ValueError as err:
+                raise Invalid(str(err)) from err
         if cursors.get(offer.rail, Cursor()) == Cursor():
             raise Invalid(f"{offer.rail} has not been read yet", "ask again once bursar sources shows a block of it")
     first = quote(invoice, prices, now)

@@ -15,6 +15,7 @@ from ..core.subject import Decision, Spec, Subject
 from .leg import ACKNOWLEDGED, CANCELLED, CLOSED, SLOT, Closing, Leg, leg_of, paid
 
 SECOND = 1_000_000
+MOST = 2**62  # minor units
 REPLACED = "replaced"  # an act about a generation: why there is another
 
 
@@ -81,14 +82,22 @@ def amount_of(rail: str, amount: Amount, purses: Mapping[str, Purse]) -> int:
     if amount.asset != purse.asset:
         raise Invalid(f"{rail} pays {purse.asset}, not {amount.asset}")
     try:
-        return minor_of(amount.value, purse.scale, purse.step)
+        minor = minor_of(amount.value, purse.scale, purse.step)
     except ValueError as err:
         raise Invalid(str(err)) from err
+    return bounded(minor, amount.value)
 
 
 def fee_of(text: str, scale: int) -> int:
     """Of money, only a fee limit may be nothing."""
-    return 0 if text == "0" else minor_of(text, scale)
+    return 0 if text == "0" else bounded(minor_of(text, scale), text)
+
+
+def bounded(minor: int, text: str) -> int:
+    """Raises Invalid: nobody has so much, and no clock of the store counts so far."""
+    if minor >= MOST:
+        raise Invalid(f"{text} is more than there can be")
+    return minor
 
 
 def act(

@@ -35,6 +35,9 @@ def main() -> None:
         if err.hint:
             print(f"  {err.hint}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except ModuleNotFoundError as err:
         print(f"this command needs {err.name}, which is not installed", file=sys.stderr)
         print("  pip install 'bursar[server,postgres,bitcoin,lightning]'", file=sys.stderr)
@@ -103,11 +106,7 @@ def watch_address(rail: str, address: str, *, how: Annotated[Watching | None, Pa
         print(encoded(found).decode() if how.jsonl else f"{datetime.now():%H:%M:%S} {text(found)}", flush=True)
 
     config = RailConfig(how.source[0] if len(how.source) == 1 else list(how.source))
-    try:
-        return run(until(how.for_seconds, watch(rail, address, config, how.since, line)))
-    except BrokenPipeError:  # whoever read the lines has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    return run(until(how.for_seconds, watch(rail, address, config, how.since, line)))
 
 
 @config_app.command
@@ -186,4 +185,6 @@ def simulate(*, how: Annotated[Worlds | None, Parameter(name="*")] = None) -> in
     from ..testing.report import main as report
 
     how = how or Worlds()
+    if how.seeds is not None and how.seeds < 1:
+        raise Explained(f"{how.seeds} worlds can not be run", "--seeds is at least 1")
     return report(how.seeds, how.seed, show=how.show, mutants=how.mutants)

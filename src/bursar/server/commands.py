@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from .. import alerts
 from ..balances import EnterBalance, entered
-from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing
+from ..core.errors import Clash, CommitLost, Invalid, LostRace, Missing, Unusable
 from ..core.facts import Cursor
 from ..core.ledger import RESERVED
 from ..core.money import Money
@@ -36,7 +36,7 @@ from . import encode, views
 SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
 TRIES = 5
 APP = "library"  # the actor, where the application does not say who asks
-NAME = 200  # characters of an external id
+NAME = 200  # characters of an external id, of a tenant
 T = TypeVar("T")
 
 
@@ -109,7 +109,8 @@ class Desk(Generic[T]):
         return encode.timeline(subject, told, self.scales)
 
     async def run(self, to: SubjectId, asked: Callable[[Subject], Awaitable[Asked]]) -> None:
-        """`asked`: what is asked for, given what is there. Raises Clash."""
+        """`asked`: what is asked for, given what is there. Raises Clash, Unusable."""
+        lost: CommitLost | None = None
         for _ in range(TRIES):
             subject, _ = await self.store.load(to)
             record, more, others, advance = await asked(subject)
@@ -118,12 +119,14 @@ class Desk(Generic[T]):
             except LostRace as err:
                 if err.args and isinstance(err.args[0], Conflict) and err.args[0].what == "name":
                     raise Clash(*self.taken) from err
-            except CommitLost:
-                continue  # read again: it may be there
+            except CommitLost as err:
+                lost = err  # read again: it may be there
             else:
                 if refused:
                     raise Clash(refused.reason)
                 return
+        if lost:
+            raise Unusable("the database does not answer", "ask again, with the same words") from lost
         raise Clash("too many commands at once", "ask again")
 
 
@@ -293,8 +296,8 @@ class Sources(Desk[Any]):
 
 def demand_tenant(name: str) -> None:
     """Raises Invalid."""
-    if not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
-        raise Invalid(f"{name!r} is no name for a tenant", "letters, digits, - and _")
+    if len(name) > NAME or not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
+        raise Invalid(f"{name[:NAME]!r} is no name for a tenant", f"up to {NAME} letters, digits, - and _")
 
 
 def identity(external_id: str, key: str) -> str:

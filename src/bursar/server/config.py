@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def read(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except OSError as err:
         raise Explained(f"{path} can not be read: {err.strerror}", "bursar config example > bursar.toml") from err
+    except UnicodeDecodeError as err:
+        raise Explained(f"{path} is not TOML: it is no UTF-8", "bursar config example > bursar.toml") from err
     return parse(text, str(path))
 
 
@@ -87,6 +90,9 @@ def parse(text: str, name: str = "the configuration") -> Config:
         raise Explained(f"{name} is wrong: {err}", "bursar config example shows every setting") from err
     for pair, price in config.prices.fixed.items():
         positive(pair, price)
+    for wrong, sentence in faults(config):
+        if wrong:
+            raise Explained(f"{name} is wrong: {sentence}", "bursar config example shows every setting")
     if port := os.environ.get("BURSAR_PORT"):
         if not port.isdecimal() or not 0 < int(port) < 65_536:
             raise Explained(f"BURSAR_PORT={port} is not a port", "a number from 1 to 65535")
@@ -94,9 +100,22 @@ def parse(text: str, name: str = "the configuration") -> Config:
     return config
 
 
-def positive(pair: str, price: str) -> str:
-    """Raises Explained: a price that is no positive decimal number."""
-    if "/" not in pair or not DECIMAL.fullmatch(price) or not Fraction(price):
+def faults(config: Config) -> Iterator[tuple[bool, str]]:
+    url, tenant = config.database.url, config.tenant.replace("-", "").replace("_", "")
+    known = url in ("embedded", "memory") or url.startswith(("postgresql://", "postgres://"))
+    yield not known, f"there is no database {url.split('@')[-1]!r}: embedded, memory, or postgresql://…"
+    yield not tenant.isalnum() or config.tenant == "system", f"{config.tenant!r} is no name for a tenant"
+    yield not 0 < config.http.port < 65_536, f"{config.http.port} is no port"
+    for name, rail in config.rails.items():
+        yield rail.blind_after_seconds < 1, f"{name}: blind_after_seconds = {rail.blind_after_seconds}"
+        yield any(not 0 <= asset.decimals <= 30 for asset in rail.assets.values()), f"{name}: decimals are 0 to 30"
+    for name, sink in config.sinks.items():
+        yield Path(sink.jsonl).is_dir(), f"the sink {name} is a folder: {sink.jsonl}"
+
+
+def positive(pair: str, price: object) -> str:
+    """Raises Explained: a price that is no positive decimal number, in quotes."""
+    if "/" not in pair or not isinstance(price, str) or not DECIMAL.fullmatch(price) or not Fraction(price):
         raise Explained(f"the price {pair} = {price!r} makes no sense", 'for example "BTC/EUR" = "60000.00"')
     return price
 

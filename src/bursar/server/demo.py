@@ -22,6 +22,7 @@ from ..rails.sim.chain import Chain, ChainSource, Tx
 from ..rails.sim.world import Trouble
 from .config import Config, PriceConfig
 from .library import first_reads
+from .serve import alone
 from .views import percent
 from .wiring import Bursar, Rail
 
@@ -42,7 +43,7 @@ WORDS = {  # what has come of an invoice, for whoever reads along
     "awaiting_payer": "waiting for the customer again",
     "awaiting_finality": "all of it is here: two blocks must stand on it",
     "settled": "SETTLED for good",
-    "expired": "EXPIRED: the chain has been read past the deadline, and nothing had come",
+    "expired": "EXPIRED: the chain has been read past the deadline, and nothing had come in time",
     "+partial": "a part is missing",
     "+over": "that is too much: the excess is owed to the customer",
     "+late": "TOO LATE: a person decides; bursar invoice act {id} accept --payment … --reason …",
@@ -89,10 +90,14 @@ class Shop:
         self.orders: dict[str, str] = {}  # invoice -> what the shop calls it
 
     def config(self, config: Config) -> Config:
+        """Clears away what the last one left. Raises Explained: it still runs."""
         folder = config.folder / "demo"
-        for link in folder.glob("postgres/elsewhere"):  # where the database had to be kept in another place
-            shutil.rmtree(link.resolve(), ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        with alone(folder):
+            for link in folder.glob("postgres/elsewhere"):  # where the database had to be kept in another place
+                shutil.rmtree(link.resolve(), ignore_errors=True)
+            for left in [path for path in folder.iterdir() if path.is_dir()]:
+                shutil.rmtree(left, ignore_errors=True)
+            (folder / "admin.key").unlink(missing_ok=True)
         return replace(config, data=str(folder), prices=PriceConfig(dict(self.prices)))
 
     async def run(self, bursar: Bursar, stopping: asyncio.Event) -> None:
@@ -206,7 +211,7 @@ class Demo(Shop):
 def moved(word: str) -> str:
     """ "included 3/5 final" -> "60 % of the price is in a block, final"."""
     stands, share, *rest = word.split(" ", 2)
-    what = f"{percent(Fraction(share))} of the price" if share != "0" else "a payment that does not count"
+    what = f"{percent(Fraction(share))} of the price" if share != "0" else "a payment that does not count now"
     return f"{what} {STANDS[stands]}" + (", final" if rest and "final" in rest[0] else "")
 
 

@@ -20,6 +20,7 @@ from ..rails.bitcoin.source import SCALE, STEP, BitcoinSource
 from ..rails.cardano.koios import Endpoint
 from ..rails.cardano.networks import ADA, ADA_SCALE, CONFIRMATIONS, DEPTH, GRACE, NETWORKS, key_of, tokens
 from ..rails.cardano.source import KoiosSource
+from ..rails.lightning.bolt11 import NETWORKS as LIGHTNING
 from ..rails.lightning.bolt11 import usual_fee
 from ..rails.lightning.lnbits import Account, LnbitsExecutor
 from .config import RailConfig
@@ -115,6 +116,10 @@ async def lightning(name: str, config: RailConfig, stack: AsyncExitStack) -> Rai
     wallet = config.wallet
     if wallet is None:
         raise Explained(f"{name} has no wallet", 'wallet = { url = "https://…", key = "LNBITS_ADMIN_KEY" }')
+    if wallet.network not in LIGHTNING:
+        raise Explained(f"{name}: there is no network {wallet.network!r}", "known: " + ", ".join(LIGHTNING))
+    if not wallet.url.startswith(("http://", "https://")):
+        raise Explained(f"{name}: {wallet.url!r} is no address of a wallet", "such as https://lnbits.example")
     secret = os.environ.get(wallet.key)
     if not secret:
         raise Explained(f"{name}: the environment variable {wallet.key} is empty", "it holds the wallet's admin key")

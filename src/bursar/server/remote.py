@@ -99,9 +99,10 @@ def create_invoice(asked: Annotated[NewInvoice, Parameter(name="*")], *, config:
 
 
 @invoice_app.command(name="list")
-def list_invoices(*, mover: str = "", config: Where = HERE) -> None:
-    """The newest, of those who must move next (operator, payer, rail, bursar, nobody)."""
-    show(ask(config, "GET", "/v1/invoices", mover=mover))
+def list_invoices(*, mover: str = "", before: str = "", config: Where = HERE) -> None:
+    """The newest, of those who must move next (operator, payer, rail, bursar, nobody); `next` of a page is the
+    `before` of the one after it."""
+    show(ask(config, "GET", "/v1/invoices", mover=mover, before=before))
 
 
 @invoice_app.command(name="show")
@@ -150,9 +151,10 @@ def create_payout(
 
 
 @payout_app.command(name="list")
-def list_payouts(*, mover: str = "", config: Where = HERE) -> None:
-    """The newest, of those who must move next (operator, rail, bursar, nobody)."""
-    show(ask(config, "GET", "/v1/payouts", mover=mover))
+def list_payouts(*, mover: str = "", before: str = "", config: Where = HERE) -> None:
+    """The newest, of those who must move next (operator, rail, bursar, nobody); `next` of a page is the `before` of
+    the one after it."""
+    show(ask(config, "GET", "/v1/payouts", mover=mover, before=before))
 
 
 @payout_app.command(name="show")

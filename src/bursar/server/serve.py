@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -75,6 +76,7 @@ class Beside(Struct):
 async def serve(config: Config, say: Say, beside: Beside) -> None:
     """Returns after an orderly stop. Raises Explained."""
     stopping = asyncio.Event()
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # what it says is said by the loops, once
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     with alone(config.folder), listen(config) as sock:

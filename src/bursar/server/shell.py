@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from ..core.errors import CommitLost, RailDown
+from ..core.errors import CommitLost, RailDown, Unusable
 from ..core.facts import Batch
 from ..core.money import Instant
 from ..core.ports import Event, Sink
@@ -18,6 +18,7 @@ from .wiring import Bursar
 
 BATCH, BATCHES = 100, 2  # subjects of one claim, claims at work at once ...
 SLOW, MOST = 500_000, 5_000  # ... beside whoever has worked for so long: they wait for a rail; and the most of all
+FORGET = 120_000_000  # after so long a subject that has failed and is not tried any more fails no more
 IDLE = 0.1  # seconds before an idle loop looks again
 FAILED = 2.0  # ... before one that failed does
 REVIVE = 2.0  # ... between two looks at our database server
@@ -33,12 +34,21 @@ class Reconciler:
         self.engine, self.note = engine, note
         self.at_work: dict[SubjectId, asyncio.Task[None]] = {}
         self.since: dict[SubjectId, Instant] = {}  # when each of them began
+        self.failed: dict[SubjectId, Instant] = {}  # when their last pass began
 
     async def turn(self) -> float:
         for subject, task in list(self.at_work.items()):
             if task.done():
-                err, _ = self.at_work.pop(subject).exception(), self.since.pop(subject)
-                self.note(str(subject), repr(err) if err and not isinstance(err, CommitLost) else "")
+                err, began = self.at_work.pop(subject).exception(), self.since.pop(subject)
+                if err and not isinstance(err, CommitLost | Unusable):
+                    self.failed[subject] = began
+                    self.note(str(subject), repr(err))
+                elif self.failed.pop(subject, 0):
+                    self.note(str(subject), "")
+        for subject, began in list(self.failed.items()):
+            if began < clock.now() - FORGET:  # it would have been tried again: somebody has ended it
+                del self.failed[subject]
+                self.note(str(subject), "")
         lately = clock.now() - SLOW
         busy = sum(began > lately for began in self.since.values())
         free = min(BATCH, BATCHES * BATCH - busy, MOST - len(self.at_work))
@@ -70,6 +80,7 @@ class Shell:
         turns: dict[str, Callable[[], Awaitable[float]]] = {"reconcile": self.reconciler.turn}
         turns |= {name: self.watcher(name) for name in self.bursar.observers}
         turns |= {name: self.teller(name, sink) for name, sink in self.bursar.sinks.items()}
+        turns["prices"] = self.prices
         if self.bursar.server is not None:
             turns["database"] = self.revive
         self.loops = {name: asyncio.create_task(self.forever(name, turn)) for name, turn in turns.items()}
@@ -107,6 +118,11 @@ class Shell:
             known[name] = reason
         else:
             known.pop(name, None)
+
+    async def prices(self) -> float:
+        self.bursar.prices.now()
+        self.note(self.silent, "prices", self.bursar.prices.trouble)
+        return REVIVE
 
     async def revive(self) -> float:
         server = self.bursar.server

@@ -15,8 +15,8 @@ from ..core.facts import Cursor, Stands
 from ..core.ledger import Sums, available
 from ..core.money import Amount, Money, text_of
 from ..core.subject import Mover, Subject
+from ..invoices import OVER, spec
 from ..invoices import payments as paid
-from ..invoices import spec
 from ..invoices.reference import reference_status
 from ..payouts import leg as payouts
 from .encode import Scales, amount, instant, when
@@ -136,7 +136,7 @@ def invoice(s: Subject, cursors: Mapping[str, Cursor], scales: Scales) -> Invoic
         metadata=b.invoice.metadata,
         expires_at=instant(b.deadline),
         quotes=len(b.quotes),
-        ways=tuple(way(w, b) for w in b.invoice.ways),
+        ways=tuple(way(w, b, over=now.state in OVER) for w in b.invoice.ways),
         payments=payments,
         share_seen=str(b.seen),
         share_received=str(b.received),
@@ -144,9 +144,10 @@ def invoice(s: Subject, cursors: Mapping[str, Cursor], scales: Scales) -> Invoic
     )
 
 
-def way(w: spec.Way, b: paid.Book) -> Way:
+def way(w: spec.Way, b: paid.Book, *, over: bool) -> Way:
+    """Nothing is due of what is over, and nobody is led to pay once more."""
     expected = b.quotes[-1].expected[w.name]
-    missing = max(Fraction(0), 1 - b.seen) * expected
+    missing = Fraction(0) if over else max(Fraction(0), 1 - b.seen) * expected
     rest = int(-(-missing // w.step)) * w.step
     scheme = SCHEMES.get(w.rail.split(":")[0])
     return Way(
@@ -156,7 +157,7 @@ def way(w: spec.Way, b: paid.Book) -> Way:
         Amount(w.asset, text_of(rest, w.scale)),
         b.quotes[-1].prices.get(w.name, "1"),
         w.confirmations,
-        f"{scheme}:{escaped(w.address)}?amount={text_of(rest or expected, w.scale)}" if scheme else None,
+        f"{scheme}:{escaped(w.address)}?amount={text_of(rest, w.scale)}" if scheme and rest else None,
     )
 
 
@@ -201,6 +202,8 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
         case "settled" if mover is Mover.OPERATOR:
             return "it was settled, and then the chain took a payment back: wait for it, or write it off"
         case "settled":
+            if any(p.refunded for p in b.payments):
+                return "it was paid for good, and has been given back"
             owed = any(p.excess for p in b.payments)
             return "paid for good" + ("; what came on top is owed to the payer" if owed else "")
         case _ if mover is Mover.OPERATOR:
@@ -217,9 +220,12 @@ def percent(f: Fraction) -> str:
 
 
 def payout(s: Subject, scales: Scales) -> Payout:
-    leg = payouts.leg_of(s.spec.body)
+    leg, why = payouts.shown(s), payouts.why(s)
+    if s.status and "unfunded" in s.status.flags:
+        need = amount(replace(leg.money, minor=leg.money.minor + leg.fee), scales)
+        why = f"{leg.rail} has less than {need.value} {need.asset} available, as far as the ledger knows"
     return Payout(
-        **summary(s, payouts.why(s)),
+        **summary(s, why),
         external_id=leg.external_id,
         rail=leg.rail,
         to=leg.to,
@@ -241,7 +247,7 @@ def alert(s: Subject) -> Alert:
     what = f"{about.replace('/', ' ')}: {flag.replace('_', ' ')}"
     over = s.status is not None and s.status.state == "cleared" and cleared
     return Alert(
-        **summary(s, f"{what}, cleared by {cleared[-1].reason}" if over else what),
+        **summary(s, f"{what}, cleared: {cleared[-1].reason}" if over else what),
         flag=flag,
         about=about,
         episodes=len(s.decisions("firing")),

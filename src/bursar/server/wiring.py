@@ -86,8 +86,8 @@ class Bursar:
         store, self.server = opened
         self.config, self.store, self.rails = config, store, rails
         executors = {name: rail.executor for name, rail in rails.items() if rail.executor is not None}
-        prices = Prices(config.prices)
-        self.engine = Engine(store, executors, CONTROLLERS, clock.now, prices.now, frozenset(ALERTS))
+        self.prices = Prices(config.prices)
+        self.engine = Engine(store, executors, CONTROLLERS, clock.now, self.prices.now, frozenset(ALERTS))
         self.offers = {offer.way: offer for rail in rails.values() for offer in rail.offers}
         self.scales = {asset: scale for rail in rails.values() for asset, scale in rail.scales.items()}
         self.observers = {n: Observer(store, n, rail.source) for n, rail in rails.items() if rail.source is not None}

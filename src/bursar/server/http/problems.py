@@ -12,9 +12,14 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Struct
 
-from ...core.errors import Clash, Explained, Invalid, Missing
+from ...core.errors import Clash, Explained, Invalid, Missing, Unusable
 
-STATUS = {Invalid: HTTPStatus.UNPROCESSABLE_ENTITY, Clash: HTTPStatus.CONFLICT, Missing: HTTPStatus.NOT_FOUND}
+STATUS = {
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Clash: HTTPStatus.CONFLICT,
+    Missing: HTTPStatus.NOT_FOUND,
+    Unusable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):

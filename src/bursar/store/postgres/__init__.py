@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from psycopg import errors
 from psycopg_pool import AsyncConnectionPool
 
-from ...core.errors import CommitLost, Explained
+from ...core.errors import CommitLost, Explained, Unusable
 from ...core.facts import Cursor
 from ...core.ledger import Overdrawn, Sums
 from ...core.money import Instant
@@ -160,7 +160,7 @@ class PostgresStore:
         except (errors.DeadlockDetected, psycopg.IntegrityError, psycopg.DataError):
             return [await self.result(commit) for commit in commits]
         except psycopg.OperationalError as err:
-            raise CommitLost(str(err)) from err
+            raise lost(err) from err
         return [
             await self.result(commit) if verdict.what == "again" else verdict.answer()
             for commit, verdict in zip(commits, verdicts, strict=True)
@@ -169,7 +169,7 @@ class PostgresStore:
     async def result(self, commit: Commit) -> Answer | BaseException:
         try:
             return await self.alone(commit)
-        except (CommitLost, psycopg.Error) as err:
+        except (CommitLost, Unusable, psycopg.Error) as err:
             return err
 
     async def alone(self, commit: Commit) -> Answer:
@@ -184,7 +184,7 @@ class PostgresStore:
             except errors.DeadlockDetected:
                 continue
             except psycopg.OperationalError as err:
-                raise CommitLost(str(err)) from err
+                raise lost(err) from err
         return Conflict("version", commit.writes[-1].subject if commit.writes else None)
 
     async def write(self, commits: Sequence[Commit], *, sure: bool) -> Sequence[Verdict]:
@@ -250,5 +250,12 @@ def alone(name: str) -> Statement:
     return composed("locks", frozenset()), {"locks": text([{"name": name, "alone": True}])}
 
 
-def unanswered(err: psycopg.Error) -> Explained:
-    return Explained(f"PostgreSQL does not answer: {err}", "Start it again; what was committed is still there.")
+def unanswered(err: psycopg.Error) -> Unusable:
+    if isinstance(err, errors.DiskFull):
+        return Unusable(f"PostgreSQL has no room on its disk: {err}", "Free some space on it.")
+    return Unusable(f"PostgreSQL does not answer: {err}", "Start it again; what was committed is still there.")
+
+
+def lost(err: psycopg.OperationalError) -> CommitLost | Unusable:
+    """Of a full disk it is certain that nothing was written."""
+    return unanswered(err) if isinstance(err, errors.DiskFull) else CommitLost(str(err))

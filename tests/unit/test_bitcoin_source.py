@@ -103,11 +103,11 @@ class FakeNode(httpx.AsyncBaseTransport):
 
 
 class Reader:
-    def __init__(self, fake: FakeNode, genesis: str = name("b0")) -> None:
+    def __init__(self, fake: FakeNode, genesis: str = name("b0"), fork: tuple[int, str] | None = None) -> None:
         self.fake, self.time = fake, 1_000_000 * SECOND
         fake.time = self.time // SECOND
         node = Node("http://user:secret@node.test", 5, fake)
-        self.source = BitcoinSource("bitcoin:mainnet", MAINNET._replace(genesis=genesis), node, self.now, 8 * SECOND)
+        self.source = BitcoinSource("bitcoin:mainnet", MAINNET._replace(genesis=genesis, fork=fork), node, self.now, 8 * SECOND)
         self.cursor, self.found = Cursor(), list[Fact]()
 
     def now(self) -> int:
@@ -492,3 +492,9 @@ def test_a_scan_is_whole_or_unknown() -> None:
         unknown = reader.scan(2)
         assert isinstance(unknown, Unknown)
         assert reason in unknown.reason
+
+
+def test_a_chain_with_the_same_beginning_is_another_one() -> None:
+    for fork, right in ((name("b3"), True), (name("a3"), False)):
+        read = Reader(FakeNode(5), fork=(3, fork)).follow()
+        assert isinstance(read, Batch) if right else isinstance(read, Unknown) and "has left" in read.reason

@@ -24,7 +24,8 @@ class Chain(NamedTuple):
     p2sh: tuple[int, ...]  # ... of which the first is written and all are read
     finality: int  # confirmations, where the configuration says nothing
     block_seconds: int  # what the network aims at; a second where blocks come when somebody asks for one
-    genesis: str  # hash of block 0: tells which network a node is on
+    genesis: str  # hash of block 0: tells which network a node is on ...
+    fork: tuple[int, str] | None = None  # ... and of a later block, which chains of the same beginning do not have
     coinbase_maturity: int = 100  # confirmations that a mined reward needs before it can be spent
 
     @property
@@ -35,7 +36,8 @@ class Chain(NamedTuple):
 _TEST, _LTC_TEST = (0xC4,), (0x3A, 0xC4)
 _ROWS = (
     Chain("bitcoin", "mainnet", "BTC", "bc", 0x00, (0x05,), 3, 600,
-          "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f"),
+          "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f",
+          (478_559, "00000000000000000019f112ec0a9982926f1258cdcc558dd7c3b7e5dc7fa148")),
     Chain("bitcoin", "testnet", "BTC", "tb", 0x6F, _TEST, 3, 600,
           "000000000933ea01ad0ee984209779baaec3ced90fa3f408719526f8d77f4943"),
     Chain("bitcoin", "testnet4", "BTC", "tb", 0x6F, _TEST, 3, 600,

@@ -47,7 +47,7 @@ class RpcError(RpcUnknown):
 
 
 class Tip(Struct, frozen=True):
-    chain: str  # the node's own word for its network; block 0 tells for certain
+    chain: str  # the node's own word for its network; block 0 tells more
     height: int
     hash: str
     headers: int  # of the best header that it knows: above `height` it is behind

@@ -107,7 +107,8 @@ class Reader:
         self.fake, self.time = fake, 1_000_000 * SECOND
         fake.time = self.time // SECOND
         node = Node("http://user:secret@node.test", 5, fake)
-        self.source = BitcoinSource("bitcoin:mainnet", MAINNET._replace(genesis=genesis, fork=fork), node, self.now, 8 * SECOND)
+        chain = MAINNET._replace(genesis=genesis, fork=fork)
+        self.source = BitcoinSource("bitcoin:mainnet", chain, node, self.now, 8 * SECOND)
         self.cursor, self.found = Cursor(), list[Fact]()
 
     def now(self) -> int:

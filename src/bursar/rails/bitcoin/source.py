@@ -115,10 +115,10 @@ class BitcoinSource:
             if genesis != self.chain.genesis:
                 whose = next((c.name for c in CHAINS.values() if c.genesis == genesis), "a network not known here")
                 raise RpcUnknown(f"the node is on {whose}, not on {self.chain.name}")
-            if self.chain.fork and await self.node.hashes(self.chain.fork[0], self.chain.fork[0]) != [
-                self.chain.fork[1]
-            ]:
-                raise RpcUnknown(f"the node is on a chain that has left {self.chain.name} long ago")
+            if self.chain.fork:
+                height, ours = self.chain.fork
+                if await self.node.hashes(height, height) != [ours]:
+                    raise RpcUnknown(f"the node is on a chain that has left {self.chain.name} long ago")
             self.right_network = True
         tip = await self.node.tip()
         if tip.initial_download:

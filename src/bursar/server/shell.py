@@ -52,7 +52,7 @@ class Reconciler:
         lately = clock.now() - SLOW
         busy = sum(began > lately for began in self.since.values())
         free = min(BATCH, BATCHES * BATCH - busy, MOST - len(self.at_work))
-        claims = await self.engine.store.claim(free) if free else ()
+        claims = await self.engine.store.claim(free) if free > 0 else ()
         for claim in claims:
             if claim.subject not in self.at_work:  # its lease may have run out meanwhile
                 self.since[claim.subject] = clock.now()

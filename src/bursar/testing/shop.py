@@ -22,17 +22,18 @@ from .verdicts import ASSET, CONFIRMATIONS, GRACE, RAIL, Asked, Verdicts
 from .world import Clock, World
 
 FULL, DEPTH = 100, 6
+LAKE = "lake"  # a second rail, on which some invoices could be paid and none is: its silence counts all the same
 PRICES = {"BTC/EUR": "1"}
 PAID: tuple[list[int], ...] = ([100], [100], [100], [33, 67], [60, 40], [50], [98], [150], [100, 100], [])
 
 
 class Shop:
     controllers = (invoices.controller,)
-    sources = (RAIL,)
+    sources = (RAIL, LAKE)
     back = DEPTH  # an invoice is scanned for from so far below the cursor at its declaration
 
     def __init__(self, world: World, source: type[ChainSource]) -> None:
-        self.world, self.source, self.chain = world, source, Chain(world.dice)
+        self.world, self.source, self.chain, self.lake = world, source, Chain(world.dice), Chain(world.dice)
         self.invoices: dict[str, Asked] = {}
         world.prices |= PRICES
         self.kind = False
@@ -86,13 +87,17 @@ class Shop:
             repricings=dice.choice((0, 0, 1)),
             patience_seconds=dice.choice((30, 200)),
         )
-        asked = self.invoices[name] = Asked(replace(spec, ways=(self.way(name, early),)), self.ends(spec))
+        rails = (RAIL, LAKE) if dice.random() < 0.2 else (RAIL,)
+        asked = self.invoices[name] = Asked(replace(spec, ways=self.ways(name, rails, early)), self.ends(spec))
         if not early or early == "slow":
             asked.before = self.verdicts.mined()
 
         def declare() -> None:
             if early == "known":
-                asked.spec, asked.before = replace(asked.spec, ways=(self.way(name, early),)), self.verdicts.mined()
+                asked.spec, asked.before = (
+                    replace(asked.spec, ways=self.ways(name, rails, early)),
+                    self.verdicts.mined(),
+                )
             self.declare(name, asked)
 
         self.world.later(now + bool(early) * dice.randint(5, 60) * SECOND, declare)
@@ -105,13 +110,16 @@ class Shop:
     def ends(self, spec: Invoice) -> Instant:
         return self.world.now + spec.window_seconds * SECOND
 
-    def way(self, name: str, early: str) -> Way:
-        cursor = self.world.store.rail(RAIL).cursor
+    def ways(self, name: str, rails: tuple[str, ...], early: str) -> tuple[Way, ...]:
+        return tuple(self.way(name, rail, early) for rail in rails)
+
+    def way(self, name: str, rail: str, early: str) -> Way:
+        cursor = self.world.store.rail(rail).cursor
         position, since, trail = cursor.position, max(0, cursor.position - self.back), cursor.trail
         if early == "old":
             position, since, trail = -1, 0, ()
         judged = CONFIRMATIONS, GRACE, since, position, trail
-        return Way(f"{ASSET}@{RAIL}", RAIL, ASSET, name, name, 0, 1, *judged)
+        return Way(f"{ASSET}@{rail}", rail, ASSET, name, name, 0, 1, *judged)
 
     def declare(self, name: str, asked: Asked) -> None:
         spec = asked.spec
@@ -203,10 +211,11 @@ class Shop:
     # -- the scene --------------------------------------------------------------------------
     def rails(self, now: Clock, pause: Pause) -> dict[str, Any]:
         world = self.world
-        return {RAIL: self.source(RAIL, self.chain, world.dice, now, pause, world.trouble)}
+        chains = {RAIL: self.chain, LAKE: self.lake}
+        return {rail: self.source(rail, chain, world.dice, now, pause, world.trouble) for rail, chain in chains.items()}
 
     def passed(self) -> None:
-        self.chain.now = self.world.now
+        self.chain.now = self.lake.now = self.world.now
         if self.kind:
             self.chain.mine(share=1.0)
 

@@ -78,7 +78,9 @@ class Verdicts:
         for r in row.records:
             if isinstance(r, Fact) and r.money:
                 self.known.setdefault((name, r.tx), self.reads)
-        scanned = next((w for w, r in row.watches.items() if w.key == name and r.scanned and not r.ended), None)
+        scanned = next(
+            (w for w, r in row.watches.items() if w.rail == RAIL and w.key == name and r.scanned and not r.ended), None
+        )
         if scanned is None or scanned.since == LIVE or self.chain.lied:
             return
         here = {movement: p for movement, p in standing(subject, row).items() if p.fact.money and name in p.fact.keys}
@@ -95,10 +97,10 @@ class Verdicts:
         row = world.store.rows[subject]
         cursor, line = world.store.rail(RAIL).cursor, {b.hash: b.at for b in self.line()}
         ours = {p.fact.tx: p for p in standing(subject, row).values() if p.fact.money and name in p.fact.keys}
-        covered = all(r.covered(cursor) for w, r in row.watches.items() if w.since != LIVE)
+        covered = all(r.covered(cursor) for w, r in row.watches.items() if w.rail == RAIL and w.since != LIVE)
         drifts = () if self.pool_branch == cursor.branch else (Stands.ADRIFT,)
         by = min(cursor.watermark, world.now)
-        since = min((w.since for w in row.watches if w.since != LIVE), default=0)
+        since = min((w.since for w in row.watches if w.rail == RAIL and w.since != LIVE), default=0)
         below = {tx.id for b in self.line()[:since] for tx in b.txs}
         spent = [tx.spends[0] for tx in self.chain.txs]
         rivals = {thing for thing in spent if spent.count(thing) > 1}
@@ -196,7 +198,7 @@ class Verdicts:
         name, row = subject.id.rstrip("'"), self.world.store.rows[subject]
         told, since = (
             {f.tx for f in facts(row) if f.place},
-            min((w.since for w in row.watches if w.since != LIVE), default=0),
+            min((w.since for w in row.watches if w.rail == RAIL and w.since != LIVE), default=0),
         )
         there = [
             (t, b)

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 from ... import invoices
 from ...core.facts import Standing, Stands
 from ...core.ports import Seen
-from ...core.steps import Decide, Step, Wait
+from ...core.steps import Decide, Step, Wait, at_watermark
 from ...core.subject import FINAL, Status, Subject
 from ...invoices import payments
 from ..simulator import Parts
 from .mutant import Mutant
-from .reading import EARLY, ENDS, FORKED, LOOKING, POOL
+from .reading import BLINDED, EARLY, ENDS, FORKED, LOOKING, POOL
 
 
 def late_by_read(self: Standing, deadline: int, grace: int) -> bool:
@@ -90,7 +90,14 @@ def spendable_when_seen(s: Subject, b: payments.Book) -> Any:
     return true_postings(s, replace(b, payments=tuple(replace(p, final=p.here) for p in b.payments)))
 
 
-true_reached, true_postings = invoices.reached, payments.postings
+def waits_for_all(s: Subject, b: payments.Book, seen: Seen, reads: Any, dues: Any) -> Step:
+    """Also for the rails that have been read far enough: it wakes at once, for as long as another one is silent."""
+    step = true_silence(s, b, seen, reads, dues)
+    past = tuple(at_watermark(read.rail, read.end + 1) for read in reads if read.past())
+    return Wait(step.until + past) if isinstance(step, Wait) and len(past) < len(reads) else step
+
+
+true_reached, true_postings, true_silence = invoices.reached, payments.postings, invoices.silence
 
 MUTANTS = {
     "late_by_read": Mutant("late by when it was read", ENDS, patches=((Standing, "reached", late_by_read),)),
@@ -113,6 +120,9 @@ MUTANTS = {
     "from_now": Mutant("money from before counts", EARLY, swaps=((payments.from_before, from_now),)),
     "never_asks": Mutant(
         "a payment that no block takes is shown to nobody", POOL, swaps=((invoices.overdue, never_asks),)
+    ),
+    "waits_for_all": Mutant(
+        "it waits for what has come already, and spins", BLINDED, swaps=((invoices.silence, waits_for_all),)
     ),
     "spendable_when_seen": Mutant("seen is spendable", LOOKING, swaps=((payments.postings, spendable_when_seen),)),
 }

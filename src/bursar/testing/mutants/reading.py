@@ -247,6 +247,7 @@ YOUNG = Aim(
     trouble={"cut_short": 0.5, "stale": 0.5, "blind": 0, "lie": 0},
 )
 EARLY = Aim(story={"mine": 3, "invoice": 3, "undo": 2, "reorg": 2}, early=1.0, trouble=CALM)
+BLINDED = Aim(story={"invoice": 4, "blind": 4}, trouble=CALM)
 ENDS = Aim(story={"mine": 3, "invoice": 3, "blind": 2}, trouble={"lie": 0})
 RACING = Aim(
     story={"mine": 5, "invoice": 3},

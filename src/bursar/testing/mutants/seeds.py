@@ -77,6 +77,7 @@ SEEDS = {
     "displaced_is_here": 7,
     "from_now": 2,
     "never_asks": 4,
+    "waits_for_all": 0,
     "spendable_when_seen": 1,
     "no_version": 0,
     "quiet_wake": 3,

@@ -85,7 +85,8 @@ class Story:
         self.say(f"{name}: {event.state} {' '.join(sorted(event.flags))}".rstrip())
 
     async def begin(self) -> dict[str, str]:
-        """The source and its window, and three invoices with an address each."""
+        """A receiver, the source and its window, and three invoices with an address each."""
+        await self.store.begin("story", whole=False)
         window = sources.Window(RAIL, self.world.now(), WINDOW * SECOND)
         await command(self.engine, SubjectId("system", "source", RAIL), Spec(1, json.encode(window), BURSAR))
         await self.block()

@@ -282,10 +282,7 @@ def test_a_node_that_forgets_its_mempool(tmp_path: Path) -> None:
         follower.catch_up()
         time.sleep(follower.source.delay / SECOND)
         follower.catch_up()
-        assert follower.stands(txid) is Stands.GONE
-        told = len(set(follower.facts))
-        follower.turn()  # again the same, in case that a commit was lost
-        assert len(set(follower.facts)) == told
+        assert follower.stands(txid) is Stands.PENDING  # nobody knows whether it has left
         real.send(txid)
         follower.catch_up()
         assert follower.stands(txid) is Stands.PENDING

@@ -254,7 +254,7 @@ RACING = Aim(
     trouble=CALM | {"slow_commit": 1.0, "cut_short": 0, "stale": 0, "blind": 0},
     early=0,
 )
-UNRIPE = Aim(story={"mine": 5, "invoice": 3}, trouble=RACING.trouble, early=1.0)
+UNRIPE = Aim(story={"mine": 5, "invoice": 3}, trouble=RACING.trouble, early=0.6)
 LYING = Aim(story={"mine": 3, "invoice": 3}, early=1.0, trouble={"lie": 0.5})
 
 MUTANTS = {

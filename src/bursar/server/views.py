@@ -199,8 +199,10 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
             return "a payment has been in no block for too long: wait for it, or write it off"
         case "awaiting_operator":
             return f"{percent(b.seen)} of the price came in time, the rest did not: accept it short, or give it back"
-        case "settled" if mover is Mover.OPERATOR:
+        case "settled" if any(p.lost and p.counts for p in b.payments):
             return "it was settled, and then the chain took a payment back: wait for it, or write it off"
+        case "settled" if mover is Mover.OPERATOR:
+            return "it was settled, and more money came that does not count: accept it, or give it back"
         case "settled":
             if any(p.refunded for p in b.payments):
                 return "it was paid for good, and has been given back"

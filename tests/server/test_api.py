@@ -84,6 +84,12 @@ async def test_the_same_words_are_the_same_invoice(tmp_path: Path) -> None:
         assert len({way["address"] for answer in two for way in answer.json()["ways"]}) == 2
 
 
+async def test_many_who_ask_at_once_get_an_address_each(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        made = await asyncio.gather(*(it.invoice() for _ in range(40)))
+        assert len({one["ways"][0]["address"] for one in made}) == 40
+
+
 async def test_one_address_is_of_one_invoice(tmp_path: Path) -> None:
     """It is watched for ever: one payment would count twice."""
     async with house(tmp_path) as it:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import nullcontext
 from hashlib import sha256
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
@@ -162,7 +163,8 @@ class Invoices(Desk[views.Invoice]):
                 raise Clash(f"{what} names another invoice", "use a new one, or the same words")
             return Asked(s.spec)
 
-        async with self.deriving:
+        derives = request.ways == "all" or any(isinstance(way, str) or not way.address for way in request.ways)
+        async with self.deriving if derives else nullcontext():
             await self.run(to, invoice)
         return await self.get(tenant, to.id)
 

@@ -164,7 +164,7 @@ class Verdicts:
         ends = max(q.expires_at for q in (quotes[:-1] if decision.name == "quote" else quotes))
         demand(self.world.now + 2 * SKEW >= ends, name, "is over before its time")
         for tx in self.paying(name):
-            facts = [r for r in row.records if isinstance(r, Fact) and r.tx == tx.id]
+            facts = [r for r in row.records if isinstance(r, Fact) and r.tx == tx.id and not r.gone]
             prompt = not facts or min(f.as_of for f in facts) <= ends + GRACE
             stayed = self.chain.since.get(tx.id, ends + 1) <= ends
             fits = tx.outs[0][1].asset == ASSET and tx.id not in self.from_before(name)

@@ -71,7 +71,7 @@ class Treasury:
     def leg(self, name: str, dice: Random) -> None:
         fee, rail, minor = dice.choice((0, 0, 7)), dice.choice(self.world.plan.rails), dice.randint(1, 999)
         if dice.random() < 0.3:  # aimed: the last of the money, with or without what the rail may charge
-            minor = max(1, available(self.world.store.balances["t"], leg.wallet(rail), "BTC") - dice.choice((0, fee)))
+            minor = max(1, available(self.world.store.balances.get("t", {}), leg.wallet(rail), "BTC") - dice.choice((0, fee)))
         wish = Leg(rail, name, Money("BTC", minor), PATIENCE, fee=fee)
         self.wanted.setdefault(name, set()).add(wish)
         self.world.tell(f"payout {name}: {wish.money.minor} over {wish.rail}")
@@ -267,7 +267,7 @@ class Treasury:
         for subject, row in self.world.store.rows.items():
             if subject.kind == "payout" and subject.id.rstrip("'") in self.wanted:
                 rows.setdefault(self.spec(subject.id.rstrip("'")).rail, []).append(row)
-        sums = self.world.store.balances["t"]
+        sums = self.world.store.balances.get("t", {})
         for name, bank in self.banks.items():
             of = [r.status for r in rows.get(name, []) if r.status]
             sure = all(s.mover is not Mover.OPERATOR and s.state != leg.CLOSED for s in of)

@@ -330,6 +330,31 @@ STORIES: dict[str, Callable[[], Story]] = {
         .read(103)
         .act("refunded", "a:0", b"tx-back")
     ),
+    "cancelled, and an older act is not about the money that came": lambda: (
+        Story()
+        .at(5)
+        .pays("old", 5_000, 95)
+        .act("accepted", "old:0")
+        .act("refunded", "old:0", b"tx-back")
+        .act("cancelled")
+        .at(60)
+        .pays("b", 100_000, 101)
+        .at(300)
+        .read(103)
+    ),
+    "written off, settled all the same, and taken back": lambda: (
+        Story()
+        .at(30)
+        .pays("a", 100_000)
+        .act("written_off", "a:0")
+        .at(60)
+        .pays("a", 100_000, 101)
+        .at(300)
+        .read(103)
+        .at(310)
+        .reorg(100)
+        .act("written_off", "a:0")
+    ),
     "its block came back after it had expired": lambda: (
         Story()
         .at(700)

@@ -90,6 +90,29 @@ async def test_many_who_ask_at_once_get_an_address_each(tmp_path: Path) -> None:
         assert len({one["ways"][0]["address"] for one in made}) == 40
 
 
+async def test_an_address_that_was_given_by_hand_is_stepped_over(tmp_path: Path) -> None:
+    async with house(tmp_path) as it:
+        body = {"price": PRICE, "ways": [{"way": WAY, "address": "demo0"}]}
+        assert (await it.http.post("/v1/invoices", json=body)).status_code == 201
+        made = [(await it.invoice())["ways"][0]["address"] for _ in range(2)]
+        assert made == ["demo1", "demo2"]
+
+
+async def test_an_act_that_is_asked_for_again_is_the_same_act(tmp_path: Path) -> None:
+    """Although what it rested on has changed by it."""
+    async with house(tmp_path) as it:
+        made = await it.invoice()
+        it.world.pay(made["ways"][0]["address"], "0.8")
+        it.world.mine(2)
+        over = await it.until(f"/v1/invoices/{made['id']}", state="settled", flags=["over"])
+        act = {"action": "refund_excess", "reason": "too much", "payment": over["payments"][0]["id"], "txid": "ff"}
+        path, key = f"/v1/invoices/{made['id']}/actions", {"Idempotency-Key": "r1"}
+        answers = [await it.http.post(path, json=act, headers=key) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200], answers[1].text
+        assert answers[1].json()["flags"] == ["refunded"]
+        await refused(it, 409, "POST", path, json=act)
+
+
 async def test_one_address_is_of_one_invoice(tmp_path: Path) -> None:
     """It is watched for ever: one payment would count twice."""
     async with house(tmp_path) as it:

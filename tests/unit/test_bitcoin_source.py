@@ -499,3 +499,30 @@ def test_a_chain_with_the_same_beginning_is_another_one() -> None:
     for fork, right in ((name("b3"), True), (name("a3"), False)):
         read = Reader(FakeNode(5), fork=(3, fork)).follow()
         assert isinstance(read, Batch) if right else isinstance(read, Unknown) and "has left" in read.reason
+
+
+def test_a_tip_that_moves_while_the_mempool_is_listed_hides_nothing_that_has_left() -> None:
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    fake.wait(tx("w", "in0"))
+    reader.follow()
+    fake.waiting.clear()
+    for _ in range(5):
+        reader.follow()
+    tips = iter([name("b5"), name("b5"), name("other")])
+    fake.answers["getbestblockhash"] = lambda: next(tips, name("b5"))
+    for _ in range(15):
+        reader.follow()
+    assert any(f.gone for f in reader.found)
+
+
+def test_a_short_absence_begins_no_new_run() -> None:
+    """Two nodes behind one address do not have the same mempool."""
+    fake = FakeNode(5)
+    reader = Reader(fake)
+    for _ in range(10):
+        fake.wait(tx("w", "in0"))
+        reader.follow()
+        fake.waiting.clear()
+        reader.follow()
+    assert len({f.as_of for f in reader.found}) == 1

@@ -37,11 +37,11 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
 class Desk:
     """One engine over the memory store and the fake node, on the fake's clock."""
 
-    def __init__(self, *faults: Fault, refuses_expired: bool = False) -> None:
+    def __init__(self, *faults: Fault, refuses_expired: bool = False, key: str = "admin-key") -> None:
         self.front = FakeLnbits(Node(fee=lambda msat: msat // 500), OPENING)
         self.front.faults += faults
         account = self.front.account
-        account = type(account)(account.url, account.key, refuses_expired=refuses_expired)
+        account = type(account)(account.url, key, refuses_expired=refuses_expired)
         self.store = MemoryStore(self.now)
         executor = LnbitsExecutor(account, self.now, self.front)
         controllers = {c.kind: c for c in (leg.controller, balances.controller)}
@@ -202,6 +202,20 @@ def test_an_empty_ledger_reserves_nothing_and_says_so() -> None:
     status = d.go()
     assert status.flags == {"unfunded"} and d.front.calls["pay"] == 0
     assert "has less than 1010000 BTC minor units" in leg.why(d.subject)
+
+
+def test_a_key_that_sees_no_payments_sends_none() -> None:
+    """What became of one would be "not found" for ever."""
+    d = Desk(key="send-key")
+    d.create()
+    assert d.go(60).state == "awaiting_operator" and d.front.calls["pay"] == 0
+    assert "nobody could find out about this one" in leg.why(d.subject)
+
+
+def test_no_answer_about_the_key_is_no_refusal() -> None:
+    d = Desk(Fault("html", "payments", 1))
+    d.create()
+    assert d.go().flags == {"unprepared"} and d.go(10).state == "settled"
 
 
 def test_a_wallet_that_can_not_be_asked_is_said_once_and_told_until_it_answers() -> None:

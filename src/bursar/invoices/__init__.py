@@ -13,13 +13,12 @@ from ..core.money import Instant
 from ..core.ports import Controller, Refused, Seen
 from ..core.steps import Decide, Due, Step, Wait, at, at_position, at_watermark
 from ..core.subject import FINAL, Decision, Mover, Name, Spec, Status, Subject
-from .payments import ACCEPTED, ACCEPTED_SHORT, Book, GivenBack, Payment, book, postings
+from .payments import ACCEPTED, ACCEPTED_SHORT, PAID_TO, Book, GivenBack, Payment, book, postings
 from .spec import SECOND, quote
 
 SETTLED, EXPIRED, CANCELLED, OVERDUE, SHORT = "settled", "expired", "cancelled", "overdue", "short"
 UNPRICED = "unpriced"  # about so many quotes: for the next one there was no price
 OVER = (SETTLED, CANCELLED, EXPIRED)  # words that were given; after the other two it may be settled yet, by an act
-PAID_TO = "invoice.paid_to"  # the name of a key
 PRICE_PAUSE = 60 * SECOND  # before a missing price is looked for again
 
 
@@ -49,7 +48,7 @@ def flags(s: Subject, b: Book) -> frozenset[str]:
         "overdue": bool(overdue(s, b)),
         "paid_after_cancel": b.over == CANCELLED and any(p.here for p in b.payments),
         "paid_after_expiry": b.over == EXPIRED and any(p.here and p.counts and not p.accepted for p in b.payments),
-        "unpriced": not b.over and unpriced(s, b),
+        "unpriced": not seen and not any(s.decisions(word) for word in OVER) and unpriced(s, b),
         "wrong_asset": any(p.way is None and p.here and not p.beside for p in b.payments),
         "unassigned": any(p.before and p.here and not p.accepted for p in b.payments),
         "refunded": any(p.refunded or p.trimmed for p in b.payments),
@@ -117,9 +116,7 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
     if status.state == SETTLED:
         return Wait(final)
     acted = bool(s.decisions(ACCEPTED) or s.decisions(ACCEPTED_SHORT))
-    least = min([b.enough, *(Fraction(d.body.decode()) for d in s.decisions(ACCEPTED_SHORT))])
-    enough = b.received >= least
-    if enough and (acted or status.state not in OVER):
+    if enough(s, b, status.state):
         return Decide(SETTLED, reason=f"{b.received} of the price is final" + (", by an act" if acted else ""))
     if status.state in OVER:
         return Wait(final)
@@ -130,6 +127,17 @@ def next_step(s: Subject, status: Status, seen: Seen) -> Step:
             return Wait(final)  # not all is scanned yet: silence means nothing, and becoming covered wakes us
         reads.append(Read(way.rail, b.deadline + way.grace, cursor.watermark))
     return silence(s, b, seen, reads, final)
+
+
+def enough(s: Subject, b: Book, state: str) -> bool:
+    """Is what is final enough? After a last word only what a person has accepted, or has called enough since."""
+    said = [r for r in s.records if isinstance(r, Decision)]
+    since = next((n for n, d in enumerate(said) if d.name == state), 0) if state in OVER else 0
+    least = [Fraction(d.body.decode() or 0) for d in said[since:] if d.name == ACCEPTED_SHORT]
+    if state in OVER and not least:
+        final = (p.share for p in b.payments if p.final and p.here and p.accepted and p.counts)
+        return sum(final, Fraction(0)) >= b.enough
+    return b.received >= min([b.enough, *least])
 
 
 class Read(NamedTuple):

@@ -75,13 +75,17 @@ def act(s: Subject, request: ActOnInvoice, actor: str, command: str, now: Instan
     is the controller's `admit` to say."""
     if not request.reason.strip():
         raise Invalid("an act needs a reason", "it is kept with the invoice")
+    asked = ACTS[request.action], request.payment, actor, request.reason
+    for d in s.decisions(ACTS[request.action]):  # the same again rests on what it rested on
+        if d.command == command and (d.name, d.about, d.actor, d.reason) == asked:
+            return d
     b, body = book(s), request.txid.encode()
     if request.action == "accept_short":
         body = str(b.seen).encode()
     if request.action == "refund_excess":
         excess = next((p.excess for p in b.payments if p.movement == request.payment), 0)
         body = json.encode(GivenBack(request.txid, excess))
-    return Decision(ACTS[request.action], request.payment, actor, request.reason, now, body=body, command=command)
+    return Decision(*asked, now, body=body, command=command)
 
 
 def asked(request: CreateInvoice, offers: Mapping[str, Offer]) -> list[tuple[Offer, str | None]]:

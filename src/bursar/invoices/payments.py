@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from ..core.facts import Standing, Stands, contradicted
 from ..core.ledger import Line, Posting
 from ..core.money import Instant
-from ..core.subject import FINAL, Subject
+from ..core.subject import FINAL, Decision, Subject
 from .spec import MILLION, Invoice, Quote, Way, invoice_of, quote_of
 
+PAID_TO = "invoice.paid_to"  # the name of a key
 ACCEPTED_SHORT = "accepted_short"  # an act: so much of the price is enough
 ACCEPTED, REFUNDED, REFUNDED_EXCESS = "accepted", "refunded", "refunded_excess"  # acts about one payment ...
 WRITTEN_OFF = "written_off"  # ... that stands in no block: nobody waits for it any more; in a block it counts again
@@ -123,7 +124,10 @@ def booked(s: Subject) -> Book:
     invoice = invoice_of(s.spec.body)
     quotes = tuple(quote_of(d.body) for d in sorted(s.decisions("quote"), key=lambda d: d.k))
     finals = {d.about: int(d.body or b"0") for d in s.decisions(FINAL)}
-    accepted, refunded, written_off = s.about(ACCEPTED), s.about(REFUNDED), s.about(WRITTEN_OFF)
+    accepted, refunded, written_off = s.about(ACCEPTED), s.about(REFUNDED), set[str]()
+    for d in s.records:  # what has become final after it was written off is lost anew, if it is
+        if isinstance(d, Decision) and d.name in (WRITTEN_OFF, FINAL):
+            (written_off.add if d.name == WRITTEN_OFF else written_off.discard)(d.about)
     trimmed = dict[str, int]()
     for d in s.decisions(REFUNDED_EXCESS):
         trimmed[d.about] = trimmed.get(d.about, 0) + json.decode(d.body, type=GivenBack).minor
@@ -193,9 +197,10 @@ def cheapest(quotes: tuple[Quote, ...], standing: Standing, way: Way | None) -> 
 def from_before(standing: Standing, way: Way) -> bool:
     """It stood in a block that had been read when the invoice was declared. Only a later re-mining of something first
     seen later counts."""
-    firm = way.position - len(way.trail)
-    places = (fact.place for fact in standing.seen)
-    return any(place is not None and (place.position <= firm or place.hash in way.trail) for place in places)
+    firm, first = way.position - len(way.trail), min(standing.seen, key=lambda fact: fact.as_of, default=None)
+    if first and first.place and first.place.position <= firm:
+        return True
+    return any(fact.place is not None and fact.place.hash in way.trail for fact in standing.seen)
 
 
 def postings(s: Subject, b: Book) -> tuple[Posting, ...]:

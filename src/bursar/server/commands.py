@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from hashlib import sha256
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
@@ -27,6 +27,7 @@ from ..engine.reconcile import BURSAR, Engine
 from ..invoices import commands as invoices
 from ..invoices import xpub
 from ..invoices.commands import ActOnInvoice, CreateInvoice, Offer, asked, declare
+from ..invoices.payments import PAID_TO
 from ..invoices.spec import invoice_of
 from ..payouts import commands as payouts
 from ..payouts.commands import ActOnPayout, CreatePayout, Purse
@@ -36,6 +37,7 @@ from . import encode, views
 
 SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
 TRIES = 5
+PATIENCE = 10  # seconds, for the turn to get the next address of a key
 APP = "library"  # the actor, where the application does not say who asks
 NAME = 200  # characters of an external id, of a tenant
 T = TypeVar("T")
@@ -164,9 +166,22 @@ class Invoices(Desk[views.Invoice]):
             return Asked(s.spec)
 
         derives = request.ways == "all" or any(isinstance(way, str) or not way.address for way in request.ways)
-        async with self.deriving if derives else nullcontext():
+        async with self.in_turn() if derives else nullcontext():
             await self.run(to, invoice)
         return await self.get(tenant, to.id)
+
+    @asynccontextmanager
+    async def in_turn(self) -> AsyncIterator[None]:
+        """Raises Unusable: the store is too slow for all who ask."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self.deriving.acquire()
+        except TimeoutError as err:
+            raise Unusable("too many ask for an address at once", "ask again, with the same words") from err
+        try:
+            yield
+        finally:
+            self.deriving.release()
 
     async def declared(self, to: SubjectId, request: CreateInvoice, digest: str, actor: str) -> Asked:
         """Raises Invalid."""
@@ -182,17 +197,18 @@ class Invoices(Desk[views.Invoice]):
         return Asked(spec, (first,), tuple(others))
 
     async def derive(self, offer: Offer, to: SubjectId) -> tuple[str, Write]:
-        """The next address of the offer's extended public key, and what takes it."""
+        """The next address of the offer's extended public key, and what takes it: also those before it that somebody
+        gave by hand."""
         assert offer.derive is not None
         while True:
             page = self.pages.setdefault(offer.way, 0)
             name = SubjectId(SYSTEM, "xpub", f"{sha256(offer.derive(0).encode()).hexdigest()[:16]}-{page}")
             subject, _ = await self.store.load(name)
-            index = xpub.following(subject, page)
-            if index is not None:
-                spec = () if subject.records else (Spec(1, b"", BURSAR),)
-                record = xpub.issue(index, str(to), self.engine.now())
-                return offer.derive(index), Write(name, (*spec, record), subject.version)
+            version, records = subject.version, () if subject.records else (Spec(1, b"", BURSAR),)
+            while (index := xpub.following(subject.plus(*records), page)) is not None:
+                address, records = offer.derive(index), (*records, xpub.issue(index, str(to), self.engine.now()))
+                if not await self.store.find(to.tenant, PAID_TO, f"{offer.rail}/{offer.key_of(address)}"):
+                    return address, Write(name, records, version)
             self.pages[offer.way] = page + 1
 
     async def act(self, tenant: str, id: str, act: ActOnInvoice, key: str = "", actor: str = APP) -> views.Invoice:

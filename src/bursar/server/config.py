@@ -103,7 +103,7 @@ def parse(text: str, name: str = "the configuration") -> Config:
 def faults(config: Config) -> Iterator[tuple[bool, str]]:
     url, tenant = config.database.url, config.tenant.replace("-", "").replace("_", "")
     known = url in ("embedded", "memory") or url.startswith(("postgresql://", "postgres://"))
-    yield not known, f"there is no database {url.split('@')[-1]!r}: embedded, memory, or postgresql://…"
+    yield not known, "the database's url is embedded, memory, or postgresql://…"
     yield not tenant.isalnum() or config.tenant == "system", f"{config.tenant!r} is no name for a tenant"
     yield not 0 < config.http.port < 65_536, f"{config.http.port} is no port"
     for name, rail in config.rails.items():
@@ -111,6 +111,7 @@ def faults(config: Config) -> Iterator[tuple[bool, str]]:
         yield any(not 0 <= asset.decimals <= 30 for asset in rail.assets.values()), f"{name}: decimals are 0 to 30"
     for name, sink in config.sinks.items():
         yield Path(sink.jsonl).is_dir(), f"the sink {name} is a folder: {sink.jsonl}"
+        yield name in (*config.rails, "reconcile", "prices", "database"), f"a sink can not be called {name}"
 
 
 def positive(pair: str, price: object) -> str:

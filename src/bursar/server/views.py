@@ -206,6 +206,8 @@ def invoice_why(state: str, mover: Mover, b: paid.Book, payments: tuple[Payment,
         case "settled":
             if any(p.refunded for p in b.payments):
                 return "it was paid for good, and has been given back"
+            if any(p.final and p.written_off for p in b.payments):
+                return "it was settled, then the chain took a payment back, and that has been written off"
             owed = any(p.excess for p in b.payments)
             return "paid for good" + ("; what came on top is owed to the payer" if owed else "")
         case _ if mover is Mover.OPERATOR:

@@ -71,7 +71,8 @@ class Treasury:
     def leg(self, name: str, dice: Random) -> None:
         fee, rail, minor = dice.choice((0, 0, 7)), dice.choice(self.world.plan.rails), dice.randint(1, 999)
         if dice.random() < 0.3:  # aimed: the last of the money, with or without what the rail may charge
-            minor = max(1, available(self.world.store.balances.get("t", {}), leg.wallet(rail), "BTC") - dice.choice((0, fee)))
+            sums = self.world.store.balances.get("t", {})
+            minor = max(1, available(sums, leg.wallet(rail), "BTC") - dice.choice((0, fee)))
         wish = Leg(rail, name, Money("BTC", minor), PATIENCE, fee=fee)
         self.wanted.setdefault(name, set()).add(wish)
         self.world.tell(f"payout {name}: {wish.money.minor} over {wish.rail}")

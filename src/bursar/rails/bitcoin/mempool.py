@@ -37,7 +37,7 @@ class Pool:
 
     async def read(self, asked: Instant) -> tuple[str, bool]:
         """The tip that all this waits on; and whether we hold all that waits. Raises RpcUnknown."""
-        broken, self.asked = self.asked < asked - self.patience, 0  # until it is read: what follows may fail
+        broken = self.asked < asked - self.patience
         pool = await self.node.mempool()
         if 0 < self.received < pool.received:
             self.heard = asked
@@ -63,8 +63,10 @@ class Pool:
                 known.missing = known.missing or asked
                 if broken and not known.gone:
                     del self.txs[txid]
-            elif known.missing:
+            elif known.gone or known.missing and known.missing < asked - self.patience:
                 self.txs[txid] = waiting(known.tx, self.now())
+            else:
+                known.missing = 0
 
     def listed(self) -> Iterator[Waiting]:
         return (w for w in self.txs.values() if not w.missing)

@@ -182,7 +182,7 @@ class Node:
         # What the environment says of proxies is not for us: the password would travel through them. Without TLS there
         # is nothing to verify, and loading certificates takes longer than many requests.
         self._client = httpx.AsyncClient(
-            auth=(address.username, address.password),
+            auth=(address.username, address.password) if address.userinfo else None,
             timeout=timeout_seconds,
             transport=transport,
             trust_env=False,

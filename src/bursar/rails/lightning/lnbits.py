@@ -104,8 +104,11 @@ class LnbitsExecutor:
         if not isinstance(wallet, tuple):
             return wallet
         id, balance = wallet
-        if not await self.shows(id):
-            return Rejected("the key does not show the wallet's payments: nobody could find out about this one", True)
+        shown = await self.shows(id)
+        if isinstance(shown, Unknown):
+            return shown
+        if not shown:
+            return Rejected("the key does not show the wallet's payments: nobody could find out about this one")
         status, body = await self.get("/api/v1/payments/fee-reserve", invoice=invoice.text)
         most = body.get("fee_reserve") if status == 200 and isinstance(body, dict) else None
         if not isinstance(most, int):
@@ -137,17 +140,19 @@ class LnbitsExecutor:
         what, asked = json.decode(attempt.prepared.payload, type=Payload), self.now()
         status, body = await self.get(f"/api/v1/payments/{what.hash}")
         found = finding(status, body, what, asked)
-        if isinstance(found, Absent) and found.why == "not found" and not await self.shows(what.wallet):
+        if isinstance(found, Absent) and found.why == "not found" and await self.shows(what.wallet) is not True:
             return Unknown("the key does not show the wallet that was asked to pay")
         return found
 
-    async def shows(self, wallet: str) -> bool:
+    async def shows(self, wallet: str) -> bool | Unknown:
         """Whether this key is that wallet's and sees its payments: LNbits says "not found" of all that it does not."""
         status, body = await self.get("/api/v1/payments", limit="1")
         match body:
             case [{"wallet_id": str(id)}, *_] if status == 200:
                 return id == wallet
-        return False
+            case [] if status == 200:
+                return False
+        return status not in (401, 403) and Unknown(f"the wallet does not show its payments: HTTP {status}")
 
     async def wallet(self) -> tuple[str, int] | Rejected | Unknown:
         """Its id, and its balance in millisatoshi."""

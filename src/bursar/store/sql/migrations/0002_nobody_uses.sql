@@ -1,3 +1,2 @@
 -- Keys are subjects, a command is known by its subject's id, and who takes turns holds a lock (docs/adr/0001).
 drop table api_keys, idempotency, leases;
-drop index numbered_sk; -- events of one subject are read by its version

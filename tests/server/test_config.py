@@ -60,6 +60,11 @@ def test_what_can_not_be_meant(text: str, word: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("url", ["postgresql://bursar_engine@db/bursar", "host=/run/db user=bursar_engine"])
+def test_a_database_of_ones_own(url: str) -> None:
+    assert parse(f"[database]\nurl = '{url}'").database.url == url
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "a"])
 def test_a_port_that_is_none(port: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BURSAR_PORT", port)

@@ -102,7 +102,7 @@ def parse(text: str, name: str = "the configuration") -> Config:
 
 def faults(config: Config) -> Iterator[tuple[bool, str]]:
     url, tenant = config.database.url, config.tenant.replace("-", "").replace("_", "")
-    known = url in ("embedded", "memory") or url.startswith(("postgresql://", "postgres://"))
+    known = url in ("embedded", "memory") or url.startswith(("postgresql://", "postgres://")) or "=" in url
     yield not known, "the database's url is embedded, memory, or postgresql://…"
     yield not tenant.isalnum() or config.tenant == "system", f"{config.tenant!r} is no name for a tenant"
     yield not 0 < config.http.port < 65_536, f"{config.http.port} is no port"

@@ -133,7 +133,7 @@ def enough(s: Subject, b: Book, state: str) -> bool:
     """Is what is final enough? After a last word only what a person has accepted, or has called enough since."""
     said = [r for r in s.records if isinstance(r, Decision)]
     since = next((n for n, d in enumerate(said) if d.name == state), 0) if state in OVER else 0
-    least = [Fraction(d.body.decode() or 0) for d in said[since:] if d.name == ACCEPTED_SHORT]
+    least = [Fraction(d.body.decode()) for d in said[since:] if d.name == ACCEPTED_SHORT]
     if state in OVER and not least:
         final = (p.share for p in b.payments if p.final and p.here and p.accepted and p.counts)
         return sum(final, Fraction(0)) >= b.enough

@@ -34,8 +34,9 @@ from ..payouts.commands import ActOnPayout, CreatePayout, Purse
 from ..payouts.leg import wallet
 from ..sources import REBASED
 from . import encode, views
+from .config import SYSTEM as SYSTEM
+from .config import is_tenant
 
-SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
 TRIES = 5
 PATIENCE = 10  # seconds, for the turn to get the next address of a key
 APP = "library"  # the actor, where the application does not say who asks
@@ -314,7 +315,7 @@ class Sources(Desk[Any]):
 
 def demand_tenant(name: str) -> None:
     """Raises Invalid."""
-    if len(name) > NAME or not name.replace("-", "").replace("_", "").isalnum() or name == SYSTEM:
+    if not is_tenant(name):
         raise Invalid(f"{name[:NAME]!r} is no name for a tenant", f"up to {NAME} letters, digits, - and _")
 
 

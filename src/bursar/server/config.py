@@ -14,6 +14,8 @@ from msgspec import Struct
 from ..core.errors import Explained
 from ..core.money import DECIMAL
 
+SYSTEM = "system"  # the tenant of what is everybody's: rails, their sources and alerts, keys
+
 
 class Database(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "embedded"  # or "memory", or postgresql://… of the role bursar_engine
@@ -100,11 +102,16 @@ def parse(text: str, name: str = "the configuration") -> Config:
     return config
 
 
+def is_tenant(name: str) -> bool:
+    """Letters, digits, - and _, and not too many; the system's own name is nobody's."""
+    return len(name) <= 200 and name.replace("-", "").replace("_", "").isalnum() and name != SYSTEM
+
+
 def faults(config: Config) -> Iterator[tuple[bool, str]]:
-    url, tenant = config.database.url, config.tenant.replace("-", "").replace("_", "")
+    url = config.database.url
     known = url in ("embedded", "memory") or url.startswith(("postgresql://", "postgres://")) or "=" in url
     yield not known, "the database's url is embedded, memory, or postgresql://…"
-    yield not tenant.isalnum() or config.tenant == "system", f"{config.tenant!r} is no name for a tenant"
+    yield not is_tenant(config.tenant), f"{config.tenant!r} is no name for a tenant"
     yield not 0 < config.http.port < 65_536, f"{config.http.port} is no port"
     for name, rail in config.rails.items():
         yield rail.blind_after_seconds < 1, f"{name}: blind_after_seconds = {rail.blind_after_seconds}"
